@@ -1,0 +1,81 @@
+"""What a reader can change in a figure: a slider, a choice of one among a few, moments that play and step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Control:
+    """One control of an explorable figure; made by :func:`slider`, :func:`choice` and :func:`steps`.
+
+    >>> Control("slider", (1, 2), ("one", "two")).start
+    0
+    """
+
+    kind: str  # "slider", "choice" or "steps"
+    values: tuple[Any, ...]
+    texts: tuple[str, ...]  # what the reader sees of each value
+    label: str = ""
+    start: int = 0  # index of the value shown first
+
+
+def slider(
+    values: Sequence[Any], *, label: str = "", format: str | Callable[[Any], str] = "{}", start: Any = None
+) -> Control:
+    """Return a slider over ``values``. A plain sequence given to ``explore`` is the same with nothing else said.
+
+    Args:
+        values: one or more, in order.
+        label: name of the control; that of the keyword, underscores as spaces, if empty.
+        format: of each value, a format string or a function; it may add a unit.
+        start: the value shown first; the first one if None.
+
+    Raises:
+        ValueError: if there are no values, two of them look the same, or ``start`` is none of them.
+
+    >>> slider([0.9, 1.1], label="|W|", format="{:.2f}").texts
+    ('0.90', '1.10')
+    """
+    return _control("slider", values, label, format, start)
+
+
+def choice(
+    values: Sequence[Any], *, label: str = "", format: str | Callable[[Any], str] = "{}", start: Any = None
+) -> Control:
+    """Return a choice of one among a few ``values``, all in view. The arguments are those of :func:`slider`.
+
+    >>> choice(["RNN", "LSTM"], start="LSTM").start
+    1
+    """
+    return _control("choice", values, label, format, start)
+
+
+def steps(
+    values: Sequence[Any], *, label: str = "", format: str | Callable[[Any], str] = "{}", start: Any = None
+) -> Control:
+    """Return a slider over moments, with buttons that play it and step it. The arguments are those of :func:`slider`.
+
+    Nothing plays before a press of Play; where the reader asks for reduced motion, one press is one step.
+
+    >>> steps(range(1, 4), format="t = {}").texts
+    ('t = 1', 't = 2', 't = 3')
+    """
+    return _control("steps", values, label, format, start)
+
+
+def _control(kind: str, values: Sequence[Any], label: str, format: str | Callable[[Any], str], start: Any) -> Control:
+    values = values.tolist() if hasattr(values, "tolist") else list(values)
+    texts = [format(value) if callable(format) else format.format(value) for value in values]
+    if not values or len(set(texts)) < len(texts):
+        raise ValueError(
+            f"{kind} {label!r}: expected one or more values that a reader can tell apart, got {texts}; "
+            "drop the doubles or give a finer format"
+        )
+    if start is not None and start not in values:
+        raise ValueError(
+            f"{kind} {label!r}: expected start to be one of {texts}, got {start!r}; name a value, not an index"
+        )
+    return Control(kind, tuple(values), tuple(texts), label, 0 if start is None else values.index(start))

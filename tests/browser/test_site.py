@@ -1,0 +1,370 @@
+"""The built book as a reader's browser meets it, served under the path at which it is published.
+
+Links are read from the files; what only a browser can know (errors, requests, contrast, overflow, slides) is driven in
+Chromium. Run `make book` first.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import struct
+from collections.abc import Callable, Iterator
+from functools import cache
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from seqlab.plotting import COLOURS
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.browser
+
+ROOT = Path(__file__).resolve().parents[2]
+BOOK = ROOT / "_build" / "html"
+NAMES = sorted(str(path.relative_to(BOOK)) for path in BOOK.glob("**/*.html") if "_static" not in path.parts)
+PAGES = [name for name in NAMES if name != "index.html"]  # which only leads to the first page
+CHAPTERS = [name for name in PAGES if re.fullmatch(r"notebooks/[^/]+", name)]
+FIRST_VISIT = 1_200_000  # bytes, compressed
+OWN_HTML = 500_000
+LOADING = {("script", "src"), ("img", "src"), ("iframe", "src"), ("source", "src"), ("object", "data")}
+
+pages = pytest.mark.parametrize("name", PAGES)
+chapters = pytest.mark.parametrize("name", CHAPTERS)
+
+
+class Parsed(HTMLParser):
+    """What a page says of itself: its ids, its links, what it loads, and its head."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: set[str] = set()
+        self.links: list[str] = []
+        self.loads: list[str] = []
+        self.meta: dict[str, str] = {}
+        self.canonical = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        self.ids.update(filter(None, [given.get("id"), given.get("name") if tag == "a" else None]))
+        if tag == "meta":
+            self.meta[given.get("property") or given.get("name") or given.get("http-equiv", "")] = given.get(
+                "content", ""
+            )
+        elif tag == "link" and given.get("rel") == "canonical":
+            self.canonical = given["href"]
+        elif tag == "link" and given.get("rel") in ("stylesheet", "preload", "icon"):
+            self.loads.append(given["href"])
+        elif tag in ("a", "link") and "href" in given:
+            self.links.append(given["href"])
+        self.loads += [value for name, value in given.items() if (tag, name) in LOADING]
+
+
+@cache
+def parsed(path: Path) -> Parsed:
+    return Parsed(path.read_text(encoding="utf-8"))
+
+
+def published() -> str:
+    """The address that the pages name as theirs, which ends in a slash."""
+    return parsed(BOOK / "book" / "intro.html").canonical.removesuffix("book/intro.html")
+
+
+def broken(book: Path, names: list[str], base: str) -> list[str]:
+    """Return every link to a page, file or anchor of the book that is not there."""
+    found = []
+    for name in names:
+        page = parsed(book / name)
+        for link in [*page.links, *page.loads]:
+            inside = link.removeprefix(base) if link.startswith(base) else None
+            parts = urlsplit(link if inside is None else "/" + inside)
+            if parts.scheme or parts.netloc:
+                continue
+            path = unquote(parts.path)
+            if path.startswith("/"):
+                target = book / path.removeprefix(urlsplit(base).path if inside is None else "/")
+            else:
+                target = (book / name).parent / path if path else book / name
+            target = target / "index.html" if target.is_dir() else target
+            anchor = unquote(parts.fragment)
+            if not target.is_file():
+                found.append(f"{name}: {link} (no such file)")
+            elif anchor and target.suffix == ".html" and anchor not in parsed(target).ids:
+                found.append(f"{name}: {link} (no such anchor)")
+    return found
+
+
+@pytest.fixture(scope="session")
+def site(serve: Callable[[Path], str], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of the book on this machine, under the same path as where it is published."""
+    folder = tmp_path_factory.mktemp("host")
+    place = folder / urlsplit(published()).path.strip("/")
+    if place == folder:
+        return serve(BOOK)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.symlink_to(BOOK)
+    return f"{serve(folder)}/{place.relative_to(folder)}"
+
+
+def visit(page: Page, address: str) -> None:
+    """Go to a page and wait until its mathematics is typeset."""
+    page.goto(address)
+    page.evaluate("window.MathJax && MathJax.startup.promise")
+
+
+# What can be read from the files.
+
+
+def test_the_book_was_built():
+    assert CHAPTERS, "no pages in _build/html: run `make book` first"
+    assert {"404.html", "search.html", "genindex.html", "book/claims.html", "book/api.html"} <= set(PAGES)
+    assert (BOOK / ".nojekyll").exists()
+
+
+def test_internal_links_and_anchors_resolve():
+    assert not broken(BOOK, NAMES, published())
+
+
+def test_a_planted_broken_link_is_found(tmp_path):
+    (tmp_path / "a.html").write_text(
+        '<h1 id="top">A</h1><a href="b.html"></a><a href="#top"></a><a href="#no"></a><img src="/book/c.png">'
+        '<a href="https://here.example/book/a.html#top"></a><a href="https://here.example/book/d.html"></a>'
+    )
+    found = broken(tmp_path, ["a.html"], "https://here.example/book/")
+    assert [line.split()[1] for line in found] == ["b.html", "#no", "https://here.example/book/d.html", "/book/c.png"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_loaded_from_another_host(name):
+    foreign = [link for link in parsed(BOOK / name).loads if urlsplit(link).netloc]
+    assert not foreign
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if "/" in name])
+def test_head(name):
+    head = parsed(BOOK / name)
+    assert head.canonical == published() + name
+    assert head.meta["og:url"] == published() + name
+    assert head.meta["og:title"]
+    card = head.meta["og:image"]
+    assert card.startswith(published())
+    size = struct.unpack(">II", (BOOK / card.removeprefix(published())).read_bytes()[16:24])
+    assert size == (1200, 630)
+
+
+def test_sitemap_lists_the_pages():
+    listed = set(re.findall(r"<loc>([^<]+)</loc>", (BOOK / "sitemap.xml").read_text()))
+    written = {published() + name for name in PAGES if name.startswith(("book/", "notebooks/"))}
+    assert written <= listed
+    assert all((BOOK / address.removeprefix(published())).is_file() for address in listed)
+
+
+@chapters
+def test_chapter_has_its_colab_button(name):
+    notebook = name.replace(".html", ".ipynb")
+    colab = [link for link in parsed(BOOK / name).links if "colab.research.google.com" in link]
+    assert any(re.search(rf"/github/[\w.-]+/[\w.-]+/blob/[\w./-]+/{re.escape(notebook)}$", link) for link in colab)
+
+
+def test_colours_of_the_style_sheet_are_those_of_the_figures():
+    sheet = (ROOT / "assets" / "book.css").read_text()
+    given = dict(re.findall(r"--colour-(\w+): (#\w{6});", sheet))
+    assert {name.lower(): colour.lower() for name, colour in COLOURS.items()} == {
+        k: v.lower() for k, v in given.items()
+    }
+
+
+# What only a browser can tell. `page` fails a test on a console error or a request to another host.
+
+
+@pages
+@pytest.mark.parametrize(("width", "colours"), [(1280, "light"), (1280, "dark"), (360, "light")])
+def test_page_is_accessible_and_fits(name, width, colours, site, page, axe):
+    page.set_viewport_size({"width": width, "height": 800})
+    page.emulate_media(color_scheme=colours)
+    visit(page, f"{site}/{name}")
+    assert page.evaluate("document.documentElement.dataset.theme") == colours
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert not page.locator("mjx-merror").count()
+    assert not axe(page)
+
+
+def test_the_front_door_leads_to_the_first_page(site, page):
+    page.goto(f"{site}/index.html")
+    page.wait_for_url("**/book/intro.html")
+
+
+def test_search_works_without_another_host(site, page):
+    page.goto(f"{site}/search.html?q=gradient")
+    page.locator("#search-results li a").first.wait_for()
+
+
+@chapters
+def test_first_visit_is_light(name, site, page):
+    sizes: dict[str, int] = {}
+    answers = []
+    page.on("response", lambda answer: answers.append(answer))
+    visit(page, f"{site}/{name}")
+    page.wait_for_load_state("networkidle")
+    for answer in answers:
+        sizes[urlsplit(answer.url).path] = len(gzip.compress(answer.body()))
+    largest = sorted(sizes.items(), key=lambda item: -item[1])[:5]
+    assert sizes[urlsplit(f"{site}/{name}").path] <= OWN_HTML
+    assert sum(sizes.values()) <= FIRST_VISIT, largest
+
+
+@chapters
+def test_chapter_can_be_read_without_javascript(name, site, browser: Browser):
+    context = browser.new_context(java_script_enabled=False, viewport={"width": 1000, "height": 800})
+    page = context.new_page()
+    page.goto(f"{site}/{name}")
+    for part in [
+        "article h1",
+        "article h2",
+        "article p",
+        ".cell_input pre",
+        ".seqlab-picture svg",
+        ".claim",
+        ".seqlab-quiz",
+    ]:
+        assert page.locator(part).first.is_visible(), part
+    for picture in page.locator(".seqlab-picture svg").all():
+        box = picture.bounding_box()
+        assert box
+        assert box["width"] > 300
+        assert box["height"] > 100
+    context.close()
+
+
+@chapters
+def test_line_lengths(name, site, page):
+    """88 characters of code need no scrolling; prose keeps to its measure."""
+    page.set_viewport_size({"width": 1280, "height": 800})
+    visit(page, f"{site}/{name}")
+    width, room = page.locator(".cell_input pre").first.evaluate(
+        """pre => {
+            const line = document.createElement("span");
+            line.textContent = "0".repeat(88);
+            pre.append(line);
+            const style = getComputedStyle(pre);
+            return [line.offsetWidth, pre.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight)];
+        }"""
+    )
+    assert width <= room
+    characters = page.locator("article section > p").evaluate_all(
+        """paragraphs => paragraphs.filter(p => p.offsetHeight > 150 && !p.querySelector("mjx-container")).map(p => {
+            return p.textContent.length / Math.round(p.offsetHeight / parseFloat(getComputedStyle(p).lineHeight));
+        })"""
+    )
+    assert all(50 <= count <= 85 for count in characters), characters
+
+
+# Slides
+
+
+@pytest.fixture
+def slides(site, page) -> Iterator[Page]:
+    """The first chapter, shown as slides."""
+    page.set_viewport_size({"width": 1280, "height": 720})
+    visit(page, f"{site}/{CHAPTERS[0]}")
+    page.get_by_role("button", name="Slides").click()
+    return page
+
+
+def count(page: Page) -> tuple[int, int]:
+    at, of = page.locator(".slides-count").inner_text().split(" / ")
+    return int(at), int(of)
+
+
+def test_only_chapters_have_slides(site, page):
+    page.goto(f"{site}/book/notation.html")
+    assert not page.locator(".slides-open").count()
+
+
+def test_slides_move_by_key_and_say_where_they_are(slides):
+    assert count(slides)[0] == 1
+    heading = slides.locator(".slides-now > h1")
+    assert heading.evaluate("heading => heading === document.activeElement")
+    for key, to in [
+        ("ArrowRight", 2),
+        ("PageDown", 3),
+        ("Space", 4),
+        ("ArrowLeft", 3),
+        ("Shift+Space", 2),
+        ("PageUp", 1),
+    ]:
+        slides.keyboard.press(key)
+        assert count(slides)[0] == to, key
+    slides.keyboard.press("ArrowLeft")
+    assert count(slides)[0] == 1
+    slides.keyboard.press("End")
+    assert count(slides)[0] == count(slides)[1]
+    title = slides.locator(".slides-now > :is(h1, h2, h3)").inner_text().rstrip("#")
+    said = slides.locator(".slides-bar [aria-live]").inner_text()
+    assert said == f"Slide {count(slides)[0]} of {count(slides)[1]}: {title}"
+    slides.keyboard.press("Escape")
+    slides.locator(".slides-bar").wait_for(state="hidden")
+    assert slides.locator("article p:not(.slides-key)").first.is_visible()
+    assert slides.locator(".slides-open").evaluate("button => button === document.activeElement")
+
+
+def test_every_slide_shows_something_and_fits_across(slides, axe):
+    for width in [1280, 360]:
+        slides.set_viewport_size({"width": width, "height": 720})
+        slides.keyboard.press("Home")
+        for _ in range(count(slides)[1]):
+            title = slides.locator(".slides-now > :is(h1, h2, h3, h4)").inner_text()
+            assert slides.evaluate("document.documentElement.scrollWidth") <= width, title
+            shown = slides.locator(".slides-now > :not(h1, h2, h3, h4, section)").evaluate_all(
+                "parts => parts.filter(part => part.offsetHeight).length"
+            )
+            assert shown or slides.locator(".slides-now > section").count(), f"nothing on the slide {title!r}"
+            slides.keyboard.press("ArrowRight")
+    assert not axe(slides)
+
+
+def test_text_and_code_come_at_a_key(slides):
+    text = slides.locator(".slides-now > p:not(.slides-key)").last
+    code = slides.locator(".slides-now .cell_input").first
+    for key, part in [("t", text), ("c", code)]:
+        assert not part.is_visible()
+        slides.keyboard.press(key)
+        assert part.is_visible()
+        slides.keyboard.press(key)
+        assert not part.is_visible()
+
+
+def test_figures_and_quizzes_live_on_slides_and_keep_their_keys(slides):
+    while not slides.locator(".slides-now > .cell input[type=range]").count():
+        slides.keyboard.press("ArrowRight")
+        assert count(slides)[0] < count(slides)[1], "no figure with a slider in the chapter"
+    at = count(slides)
+    slider = slides.locator(".slides-now > .cell input[type=range]").first
+    svg = slider.locator("xpath=ancestor::*[contains(@class, 'seqlab-explore')]//*[@role='img']")
+    before = svg.get_attribute("aria-label")
+    slider.focus()
+    slides.keyboard.press("End" if slider.input_value() != slider.get_attribute("max") else "Home")
+    assert count(slides) == at
+    assert svg.get_attribute("aria-label") != before
+    slides.keyboard.press("Escape")
+    slides.locator(".slides-bar").wait_for(state="hidden")
+
+
+def test_slides_work_with_a_finger(slides):
+    for name, to in [("Next", 2), ("Next", 3), ("Back", 2)]:
+        slides.get_by_role("button", name=name, exact=True).last.click()
+        assert count(slides)[0] == to
+    slides.keyboard.press("ArrowRight")  # a button that has the focus does not swallow the keys
+    assert count(slides)[0] == 3
+    pressed = slides.get_by_role("button", name="Text", exact=True)
+    pressed.click()
+    assert json.loads(pressed.get_attribute("aria-pressed") or "false")
+    slides.get_by_role("button", name="Leave", exact=True).click()
+    slides.locator(".slides-bar").wait_for(state="hidden")

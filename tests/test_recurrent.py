@@ -1,0 +1,489 @@
+"""The layers as modules: the path they take, what a watcher sees, what travels with them, and what is refused."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import inspect
+import pickle
+import weakref
+
+import pytest
+import torch
+from torch import nn
+from torch.autograd import forward_ad
+from torch.func import functional_call, grad, hessian, jvp, vmap
+from torch.nn.utils import parametrizations
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.testing import assert_close
+
+import seqlab
+
+LAYERS = [seqlab.RNN, seqlab.LSTM, seqlab.GRU]
+layers = pytest.mark.parametrize("kind", LAYERS)
+
+
+def states_of(final):
+    return list(final) if isinstance(final, tuple) else [final]
+
+
+# The path.
+
+
+@layers
+def test_auto_takes_torchs_kernels_until_something_needs_the_loop(kind):
+    layer = kind(3, 5)
+    assert layer.path() == layer.path(torch.zeros(4, 2, 3)) == ("torch", layer.path()[1])
+    handle = layer.watch(lambda *_: None)
+    assert layer.path() == ("loop", "a watcher wants the state after each step")
+    handle.remove()
+    assert layer.path()[0] == "torch"
+    assert grad(lambda x: (layer.path()[0] == "loop") * x.sum())(torch.ones(1)) == 1
+    with forward_ad.dual_level():
+        assert layer.path() == ("loop", "forward-mode differentiation is under way")
+
+
+@layers
+@pytest.mark.parametrize("backend", ["loop", "torch"])
+def test_a_named_backend_is_taken(kind, backend, monkeypatch):
+    layer = kind(3, 5, backend=backend)
+    assert layer.path() == (backend, f"backend='{backend}' was asked for")
+    steps = []
+    monkeypatch.setattr(kind, "step", lambda *args, step=kind.step: steps.append(1) or step(*args))
+    layer(torch.zeros(4, 2, 3))
+    assert len(steps) == (4 if backend == "loop" else 0)
+
+
+def test_reset_before_takes_the_loop():
+    assert seqlab.GRU(3, 5, reset_after=False).path() == ("loop", "torch has no kernel for reset_after=False")
+
+
+# Watching.
+
+
+@layers
+@pytest.mark.parametrize("form", ["time-first", "batch-first", "unbatched"])
+def test_watcher_sees_each_state_at_its_place_in_time(kind, form):
+    layer = kind(3, 5, num_layers=2, bidirectional=True, batch_first=form == "batch-first")
+    x = torch.randn({"time-first": (4, 2, 3), "batch-first": (2, 4, 3), "unbatched": (4, 3)}[form])
+    seen = {}
+    with layer.watch(lambda layer, direction, t, state: seen.update({(layer, direction, t): state})):
+        output, final = layer(x)
+    visits = [(k, d, t) for k in range(2) for d in range(2) for t in (range(4), reversed(range(4)))[d]]
+    assert list(seen) == visits
+    assert set(seen[0, 0, 0]) == ({"h", "c"} if kind is seqlab.LSTM else {"h"})
+    assert seen[0, 0, 0]["h"].shape == ((1, 5) if form == "unbatched" else (2, 5))
+    time = output.transpose(0, 1) if form == "batch-first" else output
+    for t in range(4):
+        top = torch.cat([seen[1, 0, t]["h"], seen[1, 1, t]["h"]], dim=-1)
+        assert_close(top.squeeze(0) if form == "unbatched" else top, time[t])
+    for name, state in zip("hc", states_of(final), strict=False):
+        for index in range(4):
+            last = seen[index // 2, index % 2, 3 if index % 2 == 0 else 0][name]
+            assert_close(last.squeeze(0) if form == "unbatched" else last, state[index])
+
+
+@layers
+def test_watcher_of_a_packed_batch_sees_the_callers_order(kind):
+    layer, lengths = kind(3, 5, bidirectional=True), torch.tensor([2, 4, 1])
+    x, seen = torch.randn(4, 3, 3), {}
+    with layer.watch(lambda layer, direction, t, state: seen.update({(direction, t): state["h"]})):
+        output, _ = layer(pack_padded_sequence(x, lengths, enforce_sorted=False))
+    padded, _ = pad_packed_sequence(output)
+    for t in range(4):
+        running = t < lengths
+        assert_close(torch.cat([seen[0, t], seen[1, t]], dim=-1)[running], padded[t, running])
+
+
+@layers
+def test_hooks_in_a_packed_batch_get_the_gradients_of_each_sequence_alone(kind):
+    layer, lengths = kind(3, 5, num_layers=2, bidirectional=True, dtype=torch.float64), [2, 4, 1]
+    x = torch.randn(4, 3, 3, dtype=torch.float64)
+
+    def gradients(input):
+        found = {}
+
+        def watcher(layer, direction, t, state):
+            for name, s in state.items():
+                s.register_hook(lambda gradient, key=(layer, direction, t, name): found.update({key: gradient}))
+
+        with layer.watch(watcher):
+            output, final = layer(input)
+        output = output if isinstance(output, torch.Tensor) else output.data
+        loss = output.square().sum() + sum((k + 1) * s.sum() for k, s in enumerate(states_of(final)))
+        loss.backward()
+        return found
+
+    together = gradients(pack_padded_sequence(x, torch.tensor(lengths), enforce_sorted=False))
+    for n, length in enumerate(lengths):
+        alone = gradients(x[:length, n])
+        for (k, direction, t, name), gradient in together.items():
+            expected = alone[k, direction, t, name][0] if t < length else torch.zeros(5, dtype=torch.float64)
+            assert_close(gradient[n], expected, rtol=0, atol=1e-12)
+
+
+@layers
+def test_a_hook_on_a_watched_state_gets_the_total_gradient(kind):
+    """The same derivatives without hooks: run the rest of the sequence from the state at t.
+
+    In an LSTM, c_t reaches the loss through h_t = o_t * tanh(c_t) as well as through c_{t+1}.
+    """
+    layer = kind(3, 5, dtype=torch.float64)
+    x, weigh = torch.randn(6, 2, 3, dtype=torch.float64), torch.randn(6, 2, 5, dtype=torch.float64)
+    total, states = {}, {}
+
+    def watcher(layer, direction, t, state):
+        states[t] = {name: s.detach() for name, s in state.items()}
+        for name, s in state.items():
+            s.register_hook(lambda gradient, key=(t, name): total.update({key: gradient}))
+
+    with layer.watch(watcher):
+        (layer(x)[0] * weigh).sum().backward()
+
+    def loss_from(t, *state):
+        rest, _ = layer(x[t + 1 :], tuple(s.unsqueeze(0) for s in state) if len(state) == 2 else state[0].unsqueeze(0))
+        return (state[0] * weigh[t]).sum() + (rest * weigh[t + 1 :]).sum()
+
+    for t in range(5):
+        h = states[t]["h"].clone().requires_grad_()
+        if kind is seqlab.LSTM:
+            c = states[t]["c"].clone().requires_grad_()
+            (gradient,) = torch.autograd.grad(loss_from(t, h, c.detach()), h)
+            o = states[t]["h"] / states[t]["c"].tanh()
+            (gradient_c,) = torch.autograd.grad(loss_from(t, o * c.tanh(), c), c)
+            assert_close(total[t, "c"], gradient_c, rtol=0, atol=1e-10)
+        else:
+            (gradient,) = torch.autograd.grad(loss_from(t, h), h)
+        assert_close(total[t, "h"], gradient, rtol=0, atol=1e-12)
+    assert_close(total[5, "h"], weigh[5])
+
+
+@layers
+def test_watchers_are_called_in_order_and_removed_by_their_handles(kind):
+    layer, calls = kind(3, 5), []
+    first, second = (layer.watch(lambda *_, name=name: calls.append(name)) for name in "ab")
+    layer(torch.zeros(1, 2, 3))
+    first.remove()
+    layer(torch.zeros(1, 2, 3))
+    second.remove()
+    layer(torch.zeros(1, 2, 3))
+    assert calls == ["a", "b", "b"]
+
+
+@layers
+def test_retain_grad_works_on_a_watched_state(kind):
+    layer, kept = kind(3, 5), []
+    with layer.watch(lambda layer, direction, t, state: (state["h"].retain_grad(), kept.append(state["h"]))):
+        layer(torch.randn(4, 2, 3))[0][-1].sum().backward()
+    assert all(h.grad is not None for h in kept)
+    assert_close(kept[-1].grad, torch.ones(2, 5))
+
+
+@layers
+def test_watching_leaves_no_reference_cycle(kind):
+    """Else every watched graph would live until the garbage collector runs."""
+    layer = kind(3, 5)
+    gc.disable()
+    try:
+        with layer.watch(lambda *_: None):
+            output = layer(torch.randn(4, 2, 3))[0]
+        alive = weakref.ref(output)
+        del output
+        assert alive() is None
+    finally:
+        gc.enable()
+
+
+# Drop-in for torch.nn.
+
+
+@layers
+def test_a_layer_is_torchs_layer_with_the_same_seed(kind):
+    options = {"num_layers": 2, "bidirectional": True, "batch_first": True, "dropout": 0.5, "bias": False}
+    parent = getattr(nn, kind.__name__)
+    torch.manual_seed(3)
+    reference = parent(3, 5, **options)
+    torch.manual_seed(3)
+    layer = kind(3, 5, **options)
+    assert isinstance(layer, parent)
+    assert repr(layer) == repr(reference)
+    assert list(layer.state_dict()) == list(reference.state_dict())
+    assert_close(dict(layer.state_dict()), dict(reference.state_dict()), rtol=0, atol=0)
+    layer.reset_parameters()
+    reference.load_state_dict(layer.state_dict())
+    layer.load_state_dict(reference.state_dict())
+    x = torch.randn(2, 4, 3)
+    assert_close(layer.eval()(x), reference.eval()(x))
+
+
+@layers
+def test_positional_arguments_are_torchs(kind):
+    names = {
+        seqlab.RNN: [
+            "num_layers",
+            "nonlinearity",
+            "bias",
+            "batch_first",
+            "dropout",
+            "bidirectional",
+            "device",
+            "dtype",
+        ],
+        seqlab.GRU: ["num_layers", "bias", "batch_first", "dropout", "bidirectional", "device", "dtype"],
+        seqlab.LSTM: [
+            *["num_layers", "bias", "batch_first", "dropout", "bidirectional", "proj_size"],
+            *["device", "dtype"],
+        ],
+    }
+    positional = [
+        name
+        for name, parameter in inspect.signature(kind).parameters.items()
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    ]
+    assert positional == ["input_size", "hidden_size", *names[kind]]
+
+
+def test_what_differs_from_torch_is_shown():
+    assert repr(seqlab.GRU(3, 5, backend="loop", reset_after=False)) == "GRU(3, 5, backend=loop, reset_after=False)"
+
+
+@layers
+@pytest.mark.parametrize("copier", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
+def test_copies_and_pickles_compute_the_same_and_leave_watchers_behind(kind, copier):
+    layer = kind(3, 5, num_layers=2, backend="loop")
+    calls = []
+    handle = layer.watch(lambda *_: calls.append(1))
+    twin = copier(layer)
+    x = torch.randn(4, 2, 3)
+    expected = layer(x)
+    count = len(calls)
+    assert_close(twin(x), expected)
+    assert len(calls) == count
+    handle.remove()
+    with torch.no_grad():
+        twin.weight_hh_l0.zero_()
+    assert layer.weight_hh_l0.abs().sum() > 0
+
+
+@layers
+@pytest.mark.parametrize("backend", ["loop", "auto"])
+@pytest.mark.parametrize("strict", [False, True])
+def test_export(kind, backend, strict):
+    layer = kind(3, 5, bidirectional=True, backend=backend).eval()
+    x = torch.randn(2, 1, 3)
+    program = torch.export.export(layer, (x,), strict=strict)
+    assert_close(program.module()(x), layer(x))
+
+
+@layers
+@pytest.mark.parametrize("backend", ["loop", "auto"])
+def test_functional_call_uses_the_parameters_that_are_given(kind, backend):
+    layer, other = kind(3, 5, backend=backend), kind(3, 5)
+    x = torch.randn(4, 2, 3)
+    assert_close(functional_call(layer, dict(other.named_parameters()), (x,)), other(x))
+
+
+@layers
+def test_torch_func_transforms(kind):
+    layer = kind(3, 5, num_layers=2, bidirectional=True, dtype=torch.float64)
+    parameters = dict(layer.named_parameters())
+    x = torch.randn(6, 4, 2, 3, dtype=torch.float64)
+
+    def loss(parameters, x):
+        return functional_call(layer, parameters, (x,))[0].square().sum()
+
+    gradients = grad(loss)(parameters, x[0])
+    expected = torch.autograd.grad(loss(parameters, x[0]), list(parameters.values()))
+    assert_close(list(gradients.values()), list(expected))
+    assert_close(vmap(lambda x: layer(x)[0])(x), torch.stack([layer(one)[0] for one in x]))
+    per_sample = vmap(grad(loss), (None, 0))(parameters, x)
+    assert_close({name: g[0] for name, g in per_sample.items()}, gradients)
+    ensemble = {name: torch.stack([p, 2 * p]) for name, p in parameters.items()}
+    assert_close(vmap(loss, (0, None))(ensemble, x[0])[0], loss(parameters, x[0]))
+
+
+@layers
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch's forward mode calls it
+def test_forward_mode_and_hessian(kind):
+    layer = kind(3, 5)
+    x = torch.randn(4, 2, 3)
+    _, tangent = jvp(lambda x: layer(x)[0], (x,), (torch.ones_like(x),))
+    step = 1e-3
+    central = (layer(x + step)[0] - layer(x - step)[0]) / (2 * step)
+    assert_close(tangent, central, rtol=0, atol=1e-2)
+    with forward_ad.dual_level():
+        dual = layer(forward_ad.make_dual(x, torch.ones_like(x)))[0]
+        assert_close(forward_ad.unpack_dual(dual).tangent, tangent)
+    second = hessian(lambda x: layer(x)[0].square().sum())(x).reshape(24, 24)
+    assert_close(second, second.mT, rtol=0, atol=1e-5)
+
+
+@layers
+def test_a_parametrized_weight_is_used(kind):
+    layer = kind(5, 5, backend="loop")
+    parametrizations.spectral_norm(layer, "weight_hh_l0")
+    layer.eval()
+    x = torch.randn(4, 2, 5)
+    plain = kind(5, 5)
+    plain.load_state_dict({name: getattr(layer, name) for name in plain.state_dict()})
+    assert_close(layer(x), plain(x))
+
+
+@layers
+@pytest.mark.parametrize("backend", ["loop", "auto"])
+def test_autocast_converts_by_itself(kind, backend):
+    layer = kind(3, 5, backend=backend)
+    x = torch.randn(4, 2, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output, _ = layer(x)
+    assert_close(output.float(), layer(x)[0], rtol=0, atol=5e-2)
+
+
+@layers
+def test_an_empty_batch_gives_an_empty_output(kind):
+    layer = kind(3, 5, backend="loop")
+    assert layer(torch.zeros(4, 0, 3))[0].shape == (4, 0, 5)
+
+
+@layers
+@pytest.mark.parametrize("backend", ["loop", "torch"])
+def test_nan_goes_through(kind, backend):
+    x = torch.zeros(4, 2, 3)
+    x[1, 0] = torch.nan
+    output, _ = kind(3, 5, backend=backend)(x)
+    assert output[:, 1].isfinite().all()
+    assert output[0].isfinite().all()
+    assert output[1:, 0].isnan().all()
+
+
+@layers
+def test_dropout_on_a_single_layer_warns_as_torch_does(kind):
+    with pytest.warns(UserWarning, match="dropout option adds dropout after all but last"):
+        kind(3, 5, dropout=0.5)
+
+
+# What is refused, and what the message says.
+
+REFUSED = [
+    (
+        lambda: seqlab.RNN(3, 5, backend="cuda"),
+        ValueError,
+        "RNN: expected backend to be one of auto, loop, torch, got 'cuda'",
+    ),
+    (
+        lambda: seqlab.RNN(3, 5, nonlinearity="gelu"),
+        ValueError,
+        "RNN: expected nonlinearity 'tanh' or 'relu', got 'gelu'",
+    ),
+    (lambda: seqlab.GRU(3, 5, dropout=1.5), ValueError, "GRU: expected dropout as a probability from 0 to 1, got 1.5"),
+    (lambda: seqlab.GRU(3, 5, dropout=True), ValueError, "GRU: expected dropout as a probability.*got True"),
+    (lambda: seqlab.LSTM(3, 5, proj_size=2), ValueError, "LSTM: expected proj_size=0, got 2; torch.nn.LSTM has"),
+    (lambda: seqlab.LSTM(3, 0), ValueError, "LSTM: expected hidden_size of at least 1, got 0"),
+    (lambda: seqlab.LSTM(3, 5, num_layers=0), ValueError, "LSTM: expected num_layers of at least 1, got 0"),
+    (lambda: seqlab.LSTM("3", 5), TypeError, "LSTM: expected input_size as an int, got '3'"),
+    (
+        lambda: seqlab.GRU(3, 5, backend="torch", reset_after=False),
+        ValueError,
+        "GRU: backend='torch' is not possible, since torch has no kernel for reset_after=False; use backend='auto'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), REFUSED)
+def test_an_impossible_layer_is_refused_when_it_is_made(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_a_watcher_and_torchs_kernels_exclude_each_other():
+    layer = seqlab.LSTM(3, 5, backend="torch")
+    layer.watch(lambda *_: None)
+    with pytest.raises(ValueError, match=r"LSTM: backend='torch' is not possible, since a watcher wants.*use backend"):
+        layer(torch.zeros(4, 2, 3))
+
+
+packed = pack_padded_sequence(torch.zeros(4, 2, 4), torch.tensor([4, 2]))
+INPUTS = [
+    (
+        torch.zeros(3),
+        ValueError,
+        r"expected input \(L, N, H_in\), or \(L, H_in\) without a batch, with H_in=3, got \(3,\)",
+    ),
+    (torch.zeros(1, 4, 2, 3), ValueError, r"got \(1, 4, 2, 3\); add or drop axes"),
+    (torch.zeros(4, 2, 5), ValueError, r"got \(4, 2, 5\); make the layer with input_size=5, or project the input to 3"),
+    (torch.zeros(2, 3, 4), ValueError, r"got \(2, 3, 4\); put the features last, input.movedim\(1, -1\)"),
+    (packed, ValueError, r"expected a PackedSequence with data \(sum of lengths, H_in\) with H_in=3, got \(6, 4\)"),
+    (torch.zeros(0, 2, 3), ValueError, r"expected at least one time step, got length 0 in \(0, 2, 3\); leave empty"),
+    (
+        torch.zeros(4, 2, 3).double(),
+        ValueError,
+        r"input of torch.float32, as the weights, got torch.float64; use input.to",
+    ),
+    (torch.zeros(4, 2, 3).long(), ValueError, r"got torch.int64; embed indices with nn.Embedding"),
+    (
+        torch.zeros(4, 2, 3, device="meta"),
+        ValueError,
+        r"input on cpu, where the weights are, got meta; use input.to\('cpu'\)",
+    ),
+    ([[1.0, 2.0, 3.0]], TypeError, r"expected input as a Tensor, got list"),
+]
+
+
+@layers
+@pytest.mark.parametrize("backend", ["loop", "torch"])
+@pytest.mark.parametrize(("input", "error", "message"), INPUTS)
+def test_an_input_that_does_not_fit_is_refused(kind, backend, input, error, message):
+    with pytest.raises(error, match=f"{kind.__name__}: .*{message}"):
+        kind(3, 5, backend=backend)(input)
+
+
+def test_an_empty_sequence_is_refused_with_the_batch_first_too():
+    with pytest.raises(ValueError, match=r"GRU: expected at least one time step, got length 0 in \(2, 0, 3\)"):
+        seqlab.GRU(3, 5, batch_first=True)(torch.zeros(2, 0, 3))
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_a_state_that_fits_the_other_layout_names_batch_first(batch_first):
+    layer = seqlab.RNN(3, 5, batch_first=batch_first)
+    x, h = torch.zeros((4, 2, 3) if batch_first else (2, 4, 3)), torch.zeros(1, 2, 5)
+    with pytest.raises(
+        ValueError,
+        match=rf"RNN: expected h_0 \(D \* num_layers, N, H\) = \(1, 4, 5\), got \(1, 2, 5\); "
+        rf"set batch_first={not batch_first} if the input's axis of size 2 is the batch",
+    ):
+        layer(x, h)
+
+
+@pytest.mark.parametrize(
+    ("layer", "hx", "error", "message"),
+    [
+        (seqlab.RNN(3, 5), torch.zeros(2, 2, 5), ValueError, r"= \(1, 2, 5\), got \(2, 2, 5\); leave hx out"),
+        (seqlab.RNN(3, 5), (torch.zeros(1, 2, 5),), TypeError, "RNN: expected h_0 as a Tensor, got tuple"),
+        (seqlab.LSTM(3, 5), torch.zeros(1, 2, 5), TypeError, "LSTM: expected hx as a pair.*got Tensor; pass"),
+        (seqlab.LSTM(3, 5), (torch.zeros(1, 2, 5),) * 3, TypeError, "LSTM: expected hx as a pair.*got 3 items"),
+        (
+            seqlab.LSTM(3, 5),
+            (torch.zeros(1, 2, 5), torch.zeros(1, 2, 4)),
+            ValueError,
+            r"LSTM: expected c_0 .* = \(1, 2, 5\), got \(1, 2, 4\)",
+        ),
+        (seqlab.GRU(3, 5), torch.zeros(1, 2, 5).double(), ValueError, "GRU: expected h_0 of torch.float32"),
+        (seqlab.GRU(3, 5), torch.zeros(1, 2, 5, device="meta"), ValueError, "GRU: expected h_0 on cpu"),
+    ],
+)
+def test_a_state_that_does_not_fit_is_refused(layer, hx, error, message):
+    with pytest.raises(error, match=message):
+        layer(torch.zeros(4, 2, 3), hx)
+
+
+def test_a_batched_state_for_an_unbatched_input_is_refused():
+    with pytest.raises(
+        ValueError, match=r"h_0 \(D \* num_layers, H\), unbatched as the input is, = \(1, 5\), got \(1, 1, 5\)"
+    ):
+        seqlab.GRU(3, 5)(torch.zeros(4, 3), torch.zeros(1, 1, 5))
+
+
+def test_a_state_that_does_not_fit_a_packed_batch_is_refused():
+    layer = seqlab.GRU(4, 5)
+    with pytest.raises(ValueError, match=r"GRU: expected h_0 .* = \(1, 2, 5\), got \(1, 3, 5\)"):
+        layer(packed, torch.zeros(1, 3, 5))
