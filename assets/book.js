@@ -16,7 +16,7 @@
   }
 
   // What axe-core finds in the theme: names that differ from the text in view, a logo outside of every landmark,
-  // header cells without content, and roles of bibliographies that no browser knows.
+  // header cells without content, arrows without a name, and roles of bibliographies that no browser knows.
   function mend() {
     all(".search-button-field[aria-label]").forEach((button) => button.removeAttribute("aria-label"));
     all(".navbar-brand").forEach((logo) => {
@@ -26,12 +26,29 @@
     all(".bd-article thead th").filter((cell) => !cell.textContent.trim() && !cell.querySelector("img"))
       .forEach((cell) => cell.replaceWith(document.createElement("td")));
     all("[role=doc-biblioentry]").forEach((entry) => entry.setAttribute("role", "listitem"));
+    all("li > details > summary").filter((summary) => !summary.textContent.trim()).forEach((summary) =>
+      summary.setAttribute("aria-label", "Pages below " + summary.closest("li").querySelector("a").textContent));
+    all("details.hide > summary").forEach((summary) => summary.removeAttribute("aria-label"));
+  }
+
+  // A full stop after a formula must not begin a line.
+  function keepTogether() {
+    all("span.math").forEach((formula) => {
+      const next = formula.nextSibling;
+      const mark = next && next.nodeType === Node.TEXT_NODE && next.data.match(/^[.,;:!?)\]]+/);
+      if (!mark) return;
+      const kept = make("span", { class: "together" });
+      formula.before(kept);
+      next.deleteData(0, mark[0].length);
+      kept.append(formula, mark[0]);
+    });
   }
 
   // Slides: a chapter without its prose. Every section is a slide. Of what stands in it directly, paragraphs and code
   // are left out, and all the rest stays as it is and alive: headings, quotes, display maths, lists, tables, figures,
-  // claims, quizzes, cards. A paragraph that begins in bold gives that key sentence to the slide. A section that would
-  // be left empty is shown whole. T brings the text back, C the code.
+  // claims, quizzes, cards. A paragraph that begins in bold leaves its key sentence: the bold one or, where only a word
+  // or two are bold, its first. A section that would be left empty is shown whole. T brings the text back, C the code.
+  // What is longer than the screen is gone through block by block before the next slide comes.
   function slides() {
     const buttons = document.querySelector(".article-header-buttons");
     const pages = all(".bd-article section").filter((section) => section.querySelector(":scope > :is(h1, h2, h3, h4)"));
@@ -52,11 +69,11 @@
     const shown = () => root.classList.contains("slides");
     let at = 0;
 
-    button("Back", "ArrowLeft", () => go(at - 1));
+    button("Back", "ArrowLeft", back);
     const count = make("span", { class: "slides-count", "aria-hidden": "true" });
     const said = make("span", { class: "visually-hidden", "aria-live": "polite" });
     bar.append(count, said);
-    button("Next", "ArrowRight", () => go(at + 1));
+    button("Next", "ArrowRight", next);
     const toggles = { t: toggle("Text", "t", "slides-text"), c: toggle("Code", "c", "slides-code") };
     button("Leave", "Escape", leave);
 
@@ -72,19 +89,29 @@
       pages.forEach((page) => {
         const kept = [...page.children].filter((child) => !child.matches("p, section, .cell, h1, h2, h3, h4, .target"));
         const alive = page.querySelector(":scope > .cell :is(.text_html, img)");
-        let keys = 0;
-        all(":scope > p", page).forEach((paragraph) => {
-          const first = [...paragraph.childNodes].find((node) => node.textContent.trim());
-          if (!first || first.nodeName !== "STRONG") return;
-          const key = make("p", { class: "slides-key" });
-          key.append(first.cloneNode(true));
-          paragraph.before(key);
-          keys += 1;
+        const keys = all(":scope > p", page).filter((paragraph) => {
+          const sentence = keySentence(paragraph);
+          if (sentence) paragraph.before(sentence);
+          return sentence;
         });
-        page.classList.toggle("slides-whole", !kept.length && !alive && !keys);
+        page.classList.toggle("slides-whole", !kept.length && !alive && !keys.length);
         heading(page).tabIndex = -1;
       });
       document.body.append(bar);
+    }
+
+    function keySentence(paragraph) {
+      const [first, ...rest] = [...paragraph.childNodes].filter((node) => node.textContent.trim());
+      if (!first || first.nodeName !== "STRONG") return null;
+      const isRunIn = first.textContent.trim().split(/\s+/).length < 5;
+      const end = isRunIn && rest.find((node) => node.nodeType === Node.TEXT_NODE && /[.?!](\s|$)/.test(node.data));
+      const range = document.createRange();
+      range.setStartBefore(first);
+      if (end) range.setEnd(end, end.data.search(/[.?!](\s|$)/) + 1);
+      else range.setEndAfter(isRunIn ? paragraph.lastChild : first);
+      const key = make("p", { class: "slides-key" });
+      key.append(range.cloneContents());
+      return key;
     }
 
     function go(to) {
@@ -97,6 +124,19 @@
       said.textContent = `Slide ${at + 1} of ${pages.length}: ${title}`;
       scrollTo(0, 0);
       if (!bar.contains(document.activeElement)) heading(pages[at]).focus({ preventScroll: true });
+    }
+
+    function next() {
+      const bottom = bar.getBoundingClientRect().top;
+      const cut = [...pages[at].children].find((block) => block.getBoundingClientRect().bottom > bottom + 1);
+      if (!cut) return go(at + 1);
+      const top = cut.getBoundingClientRect().top - 8;
+      scrollBy(0, top > 8 ? top : 0.8 * bottom);
+    }
+
+    function back() {
+      if (scrollY > 0) scrollTo(0, 0);
+      else go(at - 1);
     }
 
     function enter() {
@@ -125,14 +165,13 @@
       if (!shown() || event.ctrlKey || event.metaKey || event.altKey) return;
       if (event.key === "Escape") return leave(); // though Sphinx has marked it as used
       if (event.defaultPrevented || inControl || (event.key === " " && inButton)) return;
-      const to = { ArrowRight: at + 1, PageDown: at + 1, ArrowLeft: at - 1, PageUp: at - 1, Home: 0, End: pages.length - 1,
-        " ": event.shiftKey ? at - 1 : at + 1 }[event.key];
-      if (to !== undefined) {
-        event.preventDefault();
-        go(to);
-      } else if (toggles[event.key.toLowerCase()]) toggles[event.key.toLowerCase()].click();
+      const act = { ArrowRight: next, PageDown: next, ArrowLeft: back, PageUp: back, " ": event.shiftKey ? back : next,
+        Home: () => go(0), End: () => go(pages.length - 1), t: () => toggles.t.click(), c: () => toggles.c.click() }[event.key];
+      if (!act) return;
+      event.preventDefault();
+      act();
     });
   }
 
-  document.addEventListener("DOMContentLoaded", () => { mend(); slides(); });
+  document.addEventListener("DOMContentLoaded", () => { mend(); keepTogether(); slides(); });
 })();

@@ -23,6 +23,8 @@ def derive_addresses(app: Sphinx, config: Config) -> None:
     owner, name = url.removeprefix("https://github.com/").split("/")
     config.html_baseurl = config.html_baseurl or f"https://{owner.lower()}.github.io/{name}/"
     config.ogp_site_url = config.html_baseurl
+    # Or a header that the book theme hides takes the clicks meant for its own buttons, and no sidebar opens on a phone.
+    config.html_theme_options["navbar_persistent"] = []
     config.notfound_urls_prefix = urlsplit(config.html_baseurl).path
 
 

@@ -84,3 +84,11 @@ def test_claims_in_the_chapter_are_those_of_the_registry(path):
 
 def test_every_claim_belongs_to_a_chapter_that_exists():
     assert {entry["chapter"] for entry in CLAIMS.values()} <= {path.stem for path in CHAPTERS}
+
+
+@notebooks
+def test_code_in_view_fits_its_column(path):
+    for cell in cells(path, "code"):
+        if "remove-input" not in cell.metadata.get("tags", []):
+            wide = [line for line in cell.source.split("\n") if len(line) > 88]
+            assert not wide, "88 characters can be read without scrolling"

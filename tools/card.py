@@ -14,8 +14,8 @@ from playwright.sync_api import sync_playwright
 ROOT = Path(__file__).resolve().parent.parent
 BROWSERS = ["chromium", "chromium-browser", "google-chrome"]
 CARD = """<!doctype html><style>
-body {{ display: flex; align-items: center; gap: 70px; height: 630px; margin: 0; padding: 0 90px; box-sizing: border-box;
-  background: #fff; color: #1b1f24; font-family: "DejaVu Sans", sans-serif; }}
+body {{ display: flex; align-items: center; gap: 70px; height: 630px; margin: 0; padding: 0 90px;
+  box-sizing: border-box; background: #fff; color: #1b1f24; font-family: "DejaVu Sans", sans-serif; }}
 svg {{ flex: none; width: 330px; }} h1 {{ margin: 0; font-size: 76px; line-height: 1.15; }}
 p {{ margin: 28px 0 0; color: #48566b; font-size: 33px; line-height: 1.4; text-wrap: balance; }}
 </style>{logo}<div><h1>{title}</h1><p>From recurrence to attention, measured.</p></div>"""
