@@ -242,7 +242,7 @@ def test_chapter_can_be_read_without_javascript(name, site, browser: Browser):
         "article h1",
         "article h2",
         "article p",
-        ".cell_input pre",
+        ".cell > .cell_input pre",
         ".seqlab-picture svg",
         ".claim",
         ".seqlab-quiz",
