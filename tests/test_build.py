@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 from pathlib import Path
 
@@ -23,8 +24,8 @@ def book(tmp_path, monkeypatch):
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "answer.py").write_text("VALUE = 'first value'\n")
     (tmp_path / "notebooks").mkdir()
-    cell = '"import sys; sys.path.insert(0, %r); import answer; answer.VALUE"' % str(tmp_path / "src")
-    (tmp_path / "notebooks" / "01-one.ipynb").write_text(NOTEBOOK % cell)
+    code = f"import sys; sys.path.insert(0, {str(tmp_path / 'src')!r}); import answer; answer.VALUE"
+    (tmp_path / "notebooks" / "01-one.ipynb").write_text(NOTEBOOK % json.dumps(code))
     (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: notebooks/01-one\n")
     (tmp_path / "_config.yml").write_text(
         "title: t\nexecute: {execute_notebooks: cache}\nsphinx: {config: {nb_execution_raise_on_error: true}}\n"

@@ -22,6 +22,9 @@ import sys, nbformat
 from nbclient import NotebookClient
 book = nbformat.read(sys.argv[1], as_version=4)
 NotebookClient(book, timeout=300, kernel_name="python3").execute()
+outputs = [output.get("data", {}) for cell in book.cells for output in cell.get("outputs", [])]
+if "slider(" in "".join(cell.source for cell in book.cells):
+    assert any("application/vnd.jupyter.widget-view+json" in data for data in outputs), "no figure has live controls"
 """
 
 

@@ -17,14 +17,23 @@ ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "_config.yml"
 
 
-def rules(slug: str, branch: str) -> list[tuple[str, str]]:
-    """Pairs of pattern and replacement that put the address into a text."""
+def pages_address(slug: str) -> str:
+    """Where GitHub Pages publishes a repository."""
     owner, name = slug.split("/")
+    return f"https://{owner.lower()}.github.io/{name}/"
+
+
+def rules(slug: str, branch: str, old: str) -> list[tuple[str, str]]:
+    """Pairs of pattern and replacement that put the address into a text.
+
+    Besides the old address, the one that this project was written with is replaced: two hyphens in a row stand in no
+    name on GitHub, so that no address of others is met.
+    """
     return [
         (r"git\+https://github\.com/[\w.-]+/[\w.-]+?@[\w./-]+", f"git+https://github.com/{slug}@{branch}"),
         (r"(colab\.research\.google\.com/github)/[\w.-]+/[\w.-]+/blob/[\w.-]+/", rf"\1/{slug}/blob/{branch}/"),
-        (r"https://[\w-]+\.github\.io/[\w.-]+/", f"https://{owner.lower()}.github.io/{name}/"),
-        (r"(https://github\.com)/[\w.-]+--[\w.-]+/[\w.-]+", rf"\1/{slug}"),
+        (rf"{re.escape(pages_address(old))}|https://\w+--[\w-]+\.github\.io/[\w.-]+/", pages_address(slug)),
+        (rf"https://github\.com/(?:{re.escape(old)}|[\w.-]+--[\w.-]+/[\w.-]+)", f"https://github.com/{slug}"),
     ]
 
 
@@ -49,10 +58,7 @@ def main() -> int:
         CONFIG.write_text(text.replace(f"branch: {settings['branch']}", f"branch: {branch}"))
     for path in files:
         before = after = path.read_text()
-        for pattern, replacement in [
-            *rules(slug, branch),
-            (re.escape(f"https://github.com/{old}"), f"https://github.com/{slug}"),
-        ]:
+        for pattern, replacement in rules(slug, branch, old):
             after = re.sub(pattern, replacement, after)
         if after != before:
             stale.append(str(path.relative_to(ROOT)))
