@@ -7,6 +7,8 @@ exist is a warning, which a strict build makes an error.
 
 from __future__ import annotations
 
+from typing import Any
+
 from docutils import nodes
 from sphinx.application import Sphinx
 
@@ -15,7 +17,8 @@ def add_anchors(app: Sphinx, doctree: nodes.document) -> None:
     """Add the ids of the page's terms and citations to its anchors."""
     page = app.env.docname
     ids = {id: term.astext() for term in doctree.findall(nodes.term) for id in term["ids"]}
-    for key, bibliography in app.env.get_domain("cite").bibliographies.items():
+    citations: Any = app.env.get_domain("cite")  # sphinxcontrib-bibtex's
+    for key, bibliography in citations.bibliographies.items():
         if key.docname == page:
             ids |= {id: name for name, node in bibliography.citation_nodes.items() for id in node["ids"]}
     if ids:

@@ -44,15 +44,32 @@ def test_a_change_in_src_reruns_the_notebook_and_no_change_runs_nothing(book, ca
     tool, folder = book
     assert tool.main() == 0
     assert "first value" in page(folder)
-    assert "executed 01-one.ipynb" in capfd.readouterr().out
+    assert "executed notebooks/01-one.ipynb" in capfd.readouterr().out
 
     assert tool.main() == 0
-    assert "executed 01-one.ipynb" not in capfd.readouterr().out
+    assert "Nothing changed" in capfd.readouterr().out
+
+    with (folder / "_toc.yml").open("a") as toc:  # not a page, so that nothing executed is trusted
+        toc.write("# a comment\n")
+    assert tool.main() == 0
+    assert "executed notebooks/01-one.ipynb" in capfd.readouterr().out
 
     (folder / "src" / "answer.py").write_text("VALUE = 'second value'\n")
     assert tool.main() == 0
     assert "second value" in page(folder)
     assert "first value" not in page(folder)
+
+
+def test_a_change_of_text_makes_the_pages_anew_from_executed_notebooks(book, capfd):
+    tool, folder = book
+    assert tool.main() == 0
+    capfd.readouterr()
+    notebook = folder / "notebooks" / "01-one.ipynb"
+    notebook.write_text(notebook.read_text().replace("# A chapter", "# Another title"))
+    assert tool.main() == 0
+    assert "executed notebooks/01-one.ipynb" not in capfd.readouterr().out
+    assert "Another title" in page(folder)
+    assert "first value" in page(folder)
 
 
 def test_a_failing_cell_stops_the_build_is_named_and_leaves_no_pages(book, capfd):

@@ -42,7 +42,7 @@ def environment() -> Path:
         subprocess.run([base, "-m", "venv", "--clear", VENV], check=True)
         subprocess.run([python, "-m", "pip", "install", "-q", "-r", PINS], check=True)
         stamp.write_text(PINS.read_text())
-    install = [python, "-m", "pip", "install", "-q", "--no-deps", "--force-reinstall", ROOT]
+    install = [str(python), "-m", "pip", "install", "-q", "--no-deps", "--force-reinstall", str(ROOT)]
     subprocess.run(install, check=True)
     return python
 
