@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: book test serve lint notebooks colab-check stamp bench clean
+.PHONY: book test serve lint notebooks colab-check stamp clean
 .DEFAULT_GOAL := book
 
 .venv/.complete: requirements.txt pyproject.toml
@@ -38,9 +38,6 @@ colab-check: .venv/.complete
 
 stamp: .venv/.complete
 	$(BIN)/python tools/stamp.py
-
-bench: .venv/.complete
-	$(BIN)/python benchmarks/run.py
 
 clean:
 	rm -rf _build .venv .venv-colab
