@@ -19,9 +19,13 @@ LINES = 350
 LAYERS: dict[str, set[str]] = {
     "checks": set(),
     "cells": {"checks"},
+    "attention": {"checks"},
     "initialization": set(),
+    "tasks": set(),
+    "metrics": set(),
     "backprop": {"cells", "checks"},
     "recurrent": {"backprop", "cells", "checks"},
+    "tbptt": {"checks"},
     "gradients": {"checks", "recurrent"},
     "training": set(),
     "plotting": set(),

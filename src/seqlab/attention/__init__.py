@@ -1,0 +1,32 @@
+"""Attention: a score of each query with each key, a softmax over the keys, and the weighted sum of the values.
+
+All take the same call, ``context, weights = attention(query, key, value=None, key_padding_mask=None)``, in which the
+values are the keys unless they are given. Three things hold for every class:
+
+* ``key_padding_mask`` (N, S) is boolean, True where a key is to be ignored. A sequence with no key left raises
+  ValueError; no NaN and no uniform average comes back. To see this the mask's values are looked at, which on a GPU
+  makes the CPU wait once per call. The look is left out where values can't be looked at: while torch.compile or
+  torch.export records, and under ``torch.func.vmap`` over masks; there such a sequence gives NaN.
+* ``projected = attention.project_keys(key, value, key_padding_mask)`` does once what depends on the source alone,
+  the check of the mask too; ``attention(query, projected)`` then costs a decoder's step only what depends on the query.
+* Weights are returned, not stored; ``need_weights=False`` returns None in their place and may be faster.
+
+Shapes: N batch, L target length, S source length, E and V the features of one key and one value.
+"""
+
+from __future__ import annotations
+
+from .additive import AdditiveAttention, additive_score
+from .common import ProjectedKeys, causal_mask
+from .luong import LuongAttention
+from .scaled import MultiheadAttention, ScaledDotProductAttention
+
+__all__ = [
+    "AdditiveAttention",
+    "LuongAttention",
+    "MultiheadAttention",
+    "ProjectedKeys",
+    "ScaledDotProductAttention",
+    "additive_score",
+    "causal_mask",
+]
