@@ -52,8 +52,8 @@ class LuongAttention(SourceAttention):
         query (N, L, E), key (N, S, E), value (N, S, V), by default the keys; key_padding_mask (N, S), True = ignore.
 
     Returns:
-        The pair (context, weights), (N, L, V) and (N, L, S), or None for need_weights=False. With a window the weights are
-        zero outside it; they are laid out over the source only if they are asked for.
+        The pair (context, weights), (N, L, V) and (N, L, S), or None for need_weights=False. With a window the weights
+        are zero outside it; they are laid out over the source only if they are asked for.
 
     Raises:
         TypeError, ValueError: an argument, shape, dtype or device does not fit; a sequence has every key masked; or

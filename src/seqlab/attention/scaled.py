@@ -186,8 +186,8 @@ class MultiheadAttention(nn.MultiheadAttention):
         key_padding_mask (N, S) and attn_mask (L, S) or (N * num_heads, L, S), True = ignore.
 
     Returns:
-        The pair (context, weights), context as query, weights (N, L, S), the mean over the heads, or (N, num_heads, L, S) for
-        average_attn_weights=False, or None for need_weights=False.
+        The pair (context, weights), context as query, weights (N, L, S), the mean over the heads, or
+        (N, num_heads, L, S) for average_attn_weights=False, or None for need_weights=False.
 
     Raises:
         TypeError, ValueError: a size, shape or mask does not fit, or the masks leave a query no key.
