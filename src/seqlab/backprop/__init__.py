@@ -1,0 +1,29 @@
+"""Backpropagation through time, derived by hand: one direction of one layer, forward and backward.
+
+Autograd records some ten operations a step and multiplies out the weight gradients step by step. Written by hand, what
+stays in the loop over time is the recurrence alone. The derivation has the same steps for each cell:
+
+1. Step t = 1, ..., L computes a_t, linear in x_t and h_{t-1}, and from it the state h_t (in the LSTM also c_t); h_0 is
+   the initial state. Write dh_t for the total derivative dL/dh_t, da_t for dL/da_t, and so on.
+2. h_t acts on the loss L directly, as output t (h_L also as the final state), and through step t + 1. So dh_t begins
+   as the gradient that comes in from outside, and step t + 1 adds its part to it.
+3. da_t is dh_t times factors that the forward pass determines. They are computed for many steps at once.
+4. The loop runs from t = L to 1. Each step multiplies its factors by dh_t, which gives da_t, and adds W_hhᵀ da_t to
+   dh_{t-1}.
+5. All steps share the weights, so that their gradients are sums over t, and a sum of outer products is one matrix
+   product: dW_ih = Σ da_t x_tᵀ, dW_hh = Σ da_t h_{t-1}ᵀ, db = Σ da_t. So is dx_t = W_ihᵀ da_t, for all t.
+
+``passes`` holds steps 3 and 4, with the factors of each cell; ``sequence`` steps 2 and 5, which all cells share, and
+the functions below; ``products`` the matrix products.
+
+Where it differs from autograd: a gradient that shrinks from step to step ends as subnormal numbers, with which many
+CPUs calculate up to a hundred times slower. On a CPU a dh_t (or dc_t) whose numbers are all below 1e-30 in float32,
+2e-300 in float64, counts as zero: the loop looks every 16 steps, and leaves out the steps that nothing reaches. So what
+earlier steps would have amplified again from below that is lost; the loop over ``cells`` keeps it.
+"""
+
+from __future__ import annotations
+
+from .sequence import gru_sequence, hand_obstacle, lstm_sequence, rnn_sequence
+
+__all__ = ["gru_sequence", "hand_obstacle", "lstm_sequence", "rnn_sequence"]

@@ -1,0 +1,314 @@
+"""Forward and backward pass of each cell over all steps: steps 3 and 4 of the derivation in ``backprop``.
+
+A buffer has a row for each step of each sequence, step after step: step t has its sequences in ``sizes[t]`` rows,
+the longest first, as in a PackedSequence. A buffer of states (h, c, dh, dc) starts with the initial state's N rows.
+Before a loop, buffers are cut into views for each step, since a view costs as much as a small operation.
+R rows = sum of sizes, N batch, H_in input_size, H hidden_size, G = blocks * H.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from ..cells import gru_step, lstm_step, rnn_step
+from .products import Adder, adder, linear
+
+Tensors = tuple[Tensor, ...]
+Weights = tuple[Tensor, Tensor, Tensor | None, Tensor | None]  # W_ih, W_hh, b_ih, b_hh
+Factors = list[tuple[Tensor, Tensor]]
+
+
+class Cell:
+    """What the autograd function in ``sequence`` asks of a cell."""
+
+    names: tuple[str, ...] = ("h",)  # of the states, which are the first buffers
+    blocks = 1
+
+    def step(self, input: Tensor, state: Tensors, weights: Weights) -> Tensors:
+        """The equation itself, from ``cells``."""
+        raise NotImplementedError
+
+    def parts(self, W_hh: Tensor) -> Tensors:
+        """W_hh, cut by what it multiplies."""
+        return (W_hh,)
+
+    def forward(self, input: Tensor, state: Tensors, sizes: list[int], *weights: Tensor) -> Tensors:
+        """Run over the input (R, H_in); return the buffers that ``backward`` needs."""
+        raise NotImplementedError
+
+    def backward(
+        self, totals: Sequence[Tensor], buffers: Tensors, sizes: list[int], recur: list[Adder]
+    ) -> tuple[Tensor, Factors]:
+        """Run back over some steps, given their rows of the buffers. Complete ``totals``, which are dh (and dc).
+
+        ``recur[k]`` is the function (out, d): out += d W, for part k of W_hh.
+        Returns da (R, G), to which W_ih x contributes, and for each part of W_hh its da and what it multiplied.
+        """
+        raise NotImplementedError
+
+
+class RNNPass(Cell):
+    """The Elman network.
+
+    h_t = φ(a_t) with a_t = W_ih x_t + W_hh h_{t-1} + b, and φ = tanh or relu::
+
+        da_t = dh_t * φ'(a_t)        tanh' = 1 - h_t²,  relu' = 1 where h_t > 0, else 0
+        dh_{t-1} += W_hhᵀ da_t
+    """
+
+    def __init__(self, nonlinearity: str) -> None:
+        self.nonlinearity = nonlinearity
+
+    def step(self, input: Tensor, state: Tensors, weights: Weights) -> Tensors:
+        return (rnn_step(input, state[0], *weights, self.nonlinearity),)
+
+    def forward(self, input: Tensor, state: Tensors, sizes: list[int], *weights: Tensor) -> Tensors:
+        W_ih, W_hh, b_ih, b_hh = weights
+        h = states_from(state[0], input)
+        linear(input, W_ih, b_ih + b_hh, out=h[sizes[0] :])  # a_t lies where h_t will
+        before, after = around(h, sizes)
+        add_Wh, activate_ = adder(W_hh, sizes[0]), torch.tanh_ if self.nonlinearity == "tanh" else torch.relu_
+        for t in range(len(sizes)):
+            activate_(add_Wh(after[t], before[t]))
+        return (h,)
+
+    def backward(
+        self, totals: Sequence[Tensor], buffers: Tensors, sizes: list[int], recur: list[Adder]
+    ) -> tuple[Tensor, Factors]:
+        (dh,), (h,), (add_dW,) = totals, buffers, recur
+        ht = h[-sum(sizes) :]
+        da = minus(h.new_ones(()), ht, ht) if self.nonlinearity == "tanh" else (ht > 0).to(h.dtype)
+        das, (dh_before, dh_after) = da.split(sizes), around(dh, sizes)
+        for t in backwards(dh_after):
+            das[t].mul_(dh_after[t])
+            add_dW(dh_before[t], das[t])
+        return da, [(da, previous(h, sizes))]
+
+
+class LSTMPass(Cell):
+    """The LSTM.
+
+    h_t = o * tanh(c_t), c_t = f * c_{t-1} + i * g, and a_t = W_ih x_t + W_hh h_{t-1} + b in the blocks i, f, g, o::
+
+        dc_t += dh_t * o (1 - tanh²(c_t))
+        da_o = dh_t * tanh(c_t) o (1 - o)
+        da_i = dc_t * g i (1 - i),    da_f = dc_t * c_{t-1} f (1 - f),    da_g = dc_t * i (1 - g²)
+        dc_{t-1} += dc_t * f
+        dh_{t-1} += W_hhᵀ da_t
+    """
+
+    names = ("h", "c")
+    blocks = 4
+
+    def step(self, input: Tensor, state: Tensors, weights: Weights) -> Tensors:
+        return lstm_step(input, (state[0], state[1]), *weights)
+
+    def forward(self, input: Tensor, state: Tensors, sizes: list[int], *weights: Tensor) -> Tensors:
+        W_ih, W_hh, b_ih, b_hh = weights
+        h, c = (states_from(s, input) for s in state)
+        H = h.shape[1]
+        gates, tanh_c = h.new_empty(len(input), 4 * H), h.new_empty(len(input), H)
+        linear(input, W_ih, b_ih + b_hh, out=gates)
+        (h_before, h_after), (c_before, c_after), tanh_cs = around(h, sizes), around(c, sizes), tanh_c.split(sizes)
+        a, a_if, (i, f, g, o) = (gates.split(sizes), gates[:, : 2 * H].split(sizes), blocks(gates, 4, sizes))
+        add_Wh = adder(W_hh, sizes[0])
+        for t in range(len(sizes)):
+            add_Wh(a[t], h_before[t])
+            a_if[t].sigmoid_()
+            g[t].tanh_()
+            o[t].sigmoid_()
+            torch.mul(f[t], c_before[t], out=c_after[t]).addcmul_(i[t], g[t])
+            torch.mul(o[t], torch.tanh(c_after[t], out=tanh_cs[t]), out=h_after[t])
+        return h, c, gates, tanh_c
+
+    def backward(
+        self, totals: Sequence[Tensor], buffers: Tensors, sizes: list[int], recur: list[Adder]
+    ) -> tuple[Tensor, Factors]:
+        (dh, dc), (h, c, gates, tanh_c), (add_dW,) = totals, buffers, recur
+        i, f, g, o = gates.chunk(4, 1)
+        da, ot, ig, fc = torch.empty_like(gates), h[-len(gates) :], i * g, f * previous(c, sizes)
+        da_i, da_f, da_g, da_o = da.chunk(4, 1)
+        minus(ig, ig, i, out=da_i)
+        minus(fc, fc, f, out=da_f)
+        minus(i, ig, g, out=da_g)
+        minus(ot, ot, o, out=da_o)
+        dc_dh = minus(o, ot, tanh_c)
+        das, das_ifg, das_o = da.split(sizes), da.unflatten(1, (4, -1))[:, :3].split(sizes), da_o.split(sizes)
+        (dh_before, dh_after), (dc_before, dc_after) = around(dh, sizes), around(dc, sizes)
+        dc_wide, fs, dc_dhs = dc[-len(da) :].unsqueeze(1).split(sizes), f.split(sizes), dc_dh.split(sizes)
+        for t in backwards(dh_after, dc_after):
+            dc_after[t].addcmul_(dh_after[t], dc_dhs[t])
+            das_o[t].mul_(dh_after[t])
+            das_ifg[t].mul_(dc_wide[t])
+            dc_before[t].addcmul_(dc_after[t], fs[t])
+            add_dW(dh_before[t], das[t])
+        return da, [(da, previous(h, sizes))]
+
+
+class GRUAfter(Cell):
+    """The GRU with the reset gate after the product.
+
+    h_t = n + z * (h_{t-1} - n) with a_n = x_n + r * q, where x_n = W_in x_t + b_in and q = W_hn h_{t-1} + b_hn::
+
+        da_n = dh_t * (1 - z)(1 - n²)
+        da_r = da_n * q r (1 - r),    da_z = dh_t * (h_{t-1} - n) z (1 - z),    dq = da_n * r
+        dh_{t-1} += dh_t * z
+        dh_{t-1} += W_hhᵀ (da_r, da_z, dq)
+
+    W_ih x contributes to (r, z, n), W_hh h to (r, z, q).
+    """
+
+    blocks = 3
+
+    def step(self, input: Tensor, state: Tensors, weights: Weights) -> Tensors:
+        return (gru_step(input, state[0], *weights, True),)
+
+    def forward(self, input: Tensor, state: Tensors, sizes: list[int], *weights: Tensor) -> Tensors:
+        W_ih, W_hh, b_ih, b_hh = weights
+        h, H = states_from(state[0], input), state[0].shape[1]
+        rzq, n = h.new_empty(len(input), 3 * H), h.new_empty(len(input), H)
+        linear(input, W_ih[: 2 * H], b_ih[: 2 * H] + b_hh[: 2 * H], out=rzq[:, : 2 * H])
+        linear(input, W_ih[2 * H :], b_ih[2 * H :], out=n)
+        rzq[:, 2 * H :] = b_hh[2 * H :]
+        (before, after), a, a_rz, ns = around(h, sizes), rzq.split(sizes), rzq[:, : 2 * H].split(sizes), n.split(sizes)
+        r, z, q = blocks(rzq, 3, sizes)
+        add_Wh = adder(W_hh, sizes[0])
+        for t in range(len(sizes)):
+            add_Wh(a[t], before[t])
+            a_rz[t].sigmoid_()
+            ns[t].addcmul_(r[t], q[t]).tanh_()
+            torch.lerp(ns[t], before[t], z[t], out=after[t])
+        return h, rzq, n
+
+    def backward(
+        self, totals: Sequence[Tensor], buffers: Tensors, sizes: list[int], recur: list[Adder]
+    ) -> tuple[Tensor, Factors]:
+        (dh,), (h, rzq, n), (add_dW,) = totals, buffers, recur
+        r, z, q = rzq.chunk(3, 1)
+        h_previous, d_rzq = previous(h, sizes), torch.empty_like(rzq)
+        da_r, da_z, dq = d_rzq.chunk(3, 1)
+        dn, hz = 1 - z, (h_previous - n).mul_(z)
+        da_n = minus(dn, dn * n, n)
+        torch.mul(da_n, r, out=dq)
+        rq = dq * q
+        minus(rq, rq, r, out=da_r)
+        minus(hz, hz, z, out=da_z)
+        ds, ds_wide, zs = d_rzq.split(sizes), d_rzq.unflatten(1, (3, -1)).split(sizes), z.split(sizes)
+        (dh_before, dh_after), dh_wide = around(dh, sizes), dh[-len(n) :].unsqueeze(1).split(sizes)
+        for t in backwards(dh_after):
+            ds_wide[t].mul_(dh_wide[t])
+            dh_before[t].addcmul_(dh_after[t], zs[t])
+            add_dW(dh_before[t], ds[t])
+        return torch.cat((da_r, da_z, da_n.mul_(dh[-len(n) :])), 1), [(d_rzq, h_previous)]
+
+
+class GRUBefore(Cell):
+    """The GRU with the reset gate before the product.
+
+    h_t = n + z * (h_{t-1} - n) with a_n = W_in x_t + b_in + W_hn p + b_hn, where p = r * h_{t-1}::
+
+        da_n = dh_t * (1 - z)(1 - n²),    da_z = dh_t * (h_{t-1} - n) z (1 - z)
+        dp = W_hnᵀ da_n
+        da_r = dp * h_{t-1} r (1 - r)
+        dh_{t-1} += dh_t * z + dp * r
+        dh_{t-1} += W_hrᵀ da_r + W_hzᵀ da_z
+
+    One part of W_hh multiplies h_{t-1}, the other p.
+    """
+
+    blocks = 3
+
+    def step(self, input: Tensor, state: Tensors, weights: Weights) -> Tensors:
+        return (gru_step(input, state[0], *weights, False),)
+
+    def parts(self, W_hh: Tensor) -> Tensors:
+        return W_hh[: len(W_hh) // 3 * 2], W_hh[len(W_hh) // 3 * 2 :]
+
+    def forward(self, input: Tensor, state: Tensors, sizes: list[int], *weights: Tensor) -> Tensors:
+        W_ih, W_hh, b_ih, b_hh = weights
+        h, H = states_from(state[0], input), state[0].shape[1]
+        rzn, p = h.new_empty(len(input), 3 * H), h.new_empty(len(input), H)
+        linear(input, W_ih, b_ih + b_hh, out=rzn)
+        (before, after), a_rz, ps = around(h, sizes), rzn[:, : 2 * H].split(sizes), p.split(sizes)
+        r, z, n = blocks(rzn, 3, sizes)
+        add_Wh, add_Wp = (adder(W, sizes[0]) for W in self.parts(W_hh))
+        for t in range(len(sizes)):
+            add_Wh(a_rz[t], before[t]).sigmoid_()
+            add_Wp(n[t], torch.mul(r[t], before[t], out=ps[t])).tanh_()
+            torch.lerp(n[t], before[t], z[t], out=after[t])
+        return h, rzn, p
+
+    def backward(
+        self, totals: Sequence[Tensor], buffers: Tensors, sizes: list[int], recur: list[Adder]
+    ) -> tuple[Tensor, Factors]:
+        (dh,), (h, rzn, p), (add_dW_rz, add_dW_n), H = totals, buffers, recur, totals[0].shape[1]
+        r, z, n = rzn.chunk(3, 1)
+        h_previous, da, dp = previous(h, sizes), torch.empty_like(rzn), torch.zeros_like(p)
+        da_r, da_z, da_n = da.chunk(3, 1)
+        dn, hz = 1 - z, (h_previous - n).mul_(z)
+        minus(dn, dn * n, n, out=da_n)
+        minus(p, p, r, out=da_r)
+        minus(hz, hz, z, out=da_z)
+        das_zn, das_rz = da.unflatten(1, (3, -1))[:, 1:].split(sizes), da[:, : 2 * H].split(sizes)
+        das_r, das_n, dps, rs, zs = (x.split(sizes) for x in (da_r, da_n, dp, r, z))
+        (dh_before, dh_after), dh_wide = around(dh, sizes), dh[-len(p) :].unsqueeze(1).split(sizes)
+        for t in backwards(dh_after):
+            das_zn[t].mul_(dh_wide[t])
+            das_r[t].mul_(add_dW_n(dps[t], das_n[t]))
+            dh_before[t].addcmul_(dh_after[t], zs[t]).addcmul_(dps[t], rs[t])
+            add_dW_rz(dh_before[t], das_rz[t])
+        return da, [(da[:, : 2 * H], h_previous), (da_n, p)]
+
+
+def states_from(initial: Tensor, input: Tensor) -> Tensor:
+    """A buffer of states (N + R, H) that starts with the initial state."""
+    states = initial.new_empty(len(initial) + len(input), initial.shape[1])
+    states[: len(initial)] = initial
+    return states
+
+
+def around(states: Tensor, sizes: list[int]) -> tuple[list[Tensor], Sequence[Tensor]]:
+    """For each step the state before it, of the sequences that go on, and the state after it."""
+    sizes_before = [len(states) - sum(sizes), *sizes]
+    parts = states.split(sizes_before)
+    return [s if m == n else s[:n] for s, m, n in zip(parts, sizes_before, sizes, strict=False)], parts[1:]
+
+
+def previous(states: Tensor, sizes: list[int]) -> Tensor:
+    """The states before all steps, (R, H); a view where no sequence ends."""
+    if len(states) == sum(sizes) + sizes[-1]:
+        return states[: -sizes[-1]]
+    return torch.cat(around(states, sizes)[0])
+
+
+def backwards(*totals: Sequence[Tensor]) -> Iterator[int]:
+    """The steps from the last to the first; gradients that have :func:`vanished` on the way are set to zero."""
+    for t in reversed(range(len(totals[0]))):
+        if t % 16 == 8 and all(vanished(total[t]) for total in totals):
+            for total in totals:
+                total[t].zero_()
+        yield t
+
+
+def vanished(total: Tensor) -> bool:
+    """Whether no number is as large as 1e-30 in float32, 2e-300 in float64: 10⁸ times the smallest normal number.
+
+    A GPU, where subnormal numbers cost nothing and a look would make the CPU wait, is not asked.
+    """
+    if total.device.type != "cpu" or total.numel() == 0:
+        return False
+    small = 1e8 * torch.finfo(total.dtype).tiny
+    return abs(total[0, 0].item()) < small and bool((total.abs() < small).all())  # most often one number tells
+
+
+def blocks(gates: Tensor, count: int, sizes: list[int]) -> list[Sequence[Tensor]]:
+    """Each block of columns, cut into steps."""
+    return [block.split(sizes) for block in gates.chunk(count, 1)]
+
+
+def minus(a: Tensor, b: Tensor, c: Tensor, out: Tensor | None = None) -> Tensor:
+    """a - b * c, in one pass over the memory."""
+    return torch.addcmul(a, b, c, value=-1, out=out)

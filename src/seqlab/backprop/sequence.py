@@ -1,0 +1,320 @@
+"""The passes as functions that autograd can use: steps 2 and 5 of the derivation in ``backprop``, for any cell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import Function, forward_ad
+
+from ..checks import check_nonlinearity, check_step
+from .passes import Cell, GRUAfter, GRUBefore, LSTMPass, RNNPass, Weights, vanished
+from .products import adder, linear, outer
+
+Monitor = Callable[[dict[str, Tensor]], object]
+
+
+class _Call(NamedTuple):
+    """What a call is told beside its tensors."""
+
+    cell: Cell
+    sizes: list[int]  # sequences at each step
+    last: Any  # index of the final states in a buffer of states
+    monitor: Monitor | None
+
+
+class _Sequence(Function):
+    """The node in autograd's graph: input (R, H_in), output (R, H)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, call: _Call, input: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Any, b_hh: Any, *state: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Output and final states, copied, so that the caller may change them: backward needs the buffers."""
+        biases = (W_hh.new_zeros(len(W_hh)) if b is None else b for b in (b_ih, b_hh))
+        buffers = call.cell.forward(input, state, call.sizes, W_ih, W_hh, *biases)
+        ctx.call = call
+        ctx.save_for_backward(input, W_ih, W_hh, b_ih, b_hh, *state, *buffers)
+        ctx.set_materialize_grads(False)
+        return buffers[0][call.sizes[0] :].clone(), *(b[call.last].clone() for b in buffers[: len(state)])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        """By hand; or by the loop under create_graph, where the gradient itself must be differentiable."""
+        call, needs, inputs = ctx.call, ctx.needs_input_grad[1:], 5 + len(ctx.call.cell.names)
+        saved = ctx.saved_tensors  # once: checkpointing recomputes at the first look and forbids a second
+        tensors, buffers = saved[:inputs], saved[inputs:]
+        if all(grad is None for grad in grads):
+            return (None,) * (1 + len(needs))
+        with torch.autocast(tensors[0].device.type, enabled=False):
+            if not torch.is_grad_enabled():
+                return None, *_by_hand(call, needs, tensors, buffers, grads)
+            if call.monitor is not None:
+                with torch.no_grad():
+                    _by_hand(call, [False] * len(needs), tensors, buffers, grads)
+            return None, *_by_loop(call, needs, tensors, grads)
+
+
+def _by_hand(call: _Call, needs: Sequence[bool], tensors: Any, buffers: Any, grads: Any) -> list[Tensor | None]:
+    """The gradients that are needed, in the order of the tensors: input, four weights, initial state."""
+    (cell, sizes, last, monitor), (input, W_ih, W_hh) = call, tensors[:3]
+    need_input, need_W_ih, need_W_hh, need_b_ih, need_b_hh, *need_state = needs
+    L, N, R, H = len(sizes), sizes[0], len(input), W_hh.shape[1]
+    totals = [torch.empty_like(buffer) for buffer in buffers[: len(cell.names)]]  # (N + R, H): dh, dc
+    for total, direct, final in zip(totals, (grads[0], None), grads[1:], strict=False):
+        total[:N] = 0
+        total[N:] = 0 if direct is None else direct
+        if final is not None:
+            total[last] += final
+    d_input = torch.empty_like(input) if need_input else None
+    d_weights: dict[str, Tensor] = {}
+    recur = [adder(W.t(), N) for W in cell.parts(W_hh)]
+    rows = list(accumulate(sizes, initial=0))  # where each step starts
+    # Blocks of steps, small enough for the processor's cache.
+    block = -(-L // max(1, R // max(512, 2**17 // H), L // 128))
+    for stop in range(L, 0, -block):
+        start = max(0, stop - block)
+        here, states = slice(rows[start], rows[stop]), slice(N + rows[start - 1] if start else 0, N + rows[stop])
+        dh_dc = [total[states] for total in totals]
+        n = sizes[stop - 1]  # the last rows, to which later steps have contributed
+        if stop < L and all(vanished(d[-n:]) for d in dh_dc) and not any(bool(d[:-n].any()) for d in dh_dc):
+            if d_input is not None:
+                d_input[here] = 0
+            continue
+        used = tuple(b[states if k < len(totals) else here] for k, b in enumerate(buffers))
+        da, factors = cell.backward(dh_dc, used, sizes[start:stop], recur)
+        found = {}
+        if d_input is not None:
+            linear(da, W_ih.t(), None, out=d_input[here])
+        if need_W_ih:
+            found["W_ih"] = outer(da, input[here])
+        if need_W_hh:
+            found["W_hh"] = _joined([outer(d, x) for d, x in factors])
+        if need_b_ih or need_b_hh:
+            found["b_ih"] = da.sum(0)
+            found["b_hh"] = found["b_ih"].clone() if factors[0][0] is da else _joined([d.sum(0) for d, _ in factors])
+        d_weights = {name: d_weights[name] + d for name, d in found.items()} if d_weights else found
+    if monitor is not None:
+        monitor({name: total[N:] for name, total in zip(cell.names, totals, strict=True)})
+    d_state = [total[:N] if need else None for total, need in zip(totals, need_state, strict=True)]
+    return [d_input, *(d_weights.get(name) for name in ("W_ih", "W_hh", "b_ih", "b_hh")), *d_state]
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _by_loop(call: _Call, needs: Sequence[bool], tensors: Any, grads: Any) -> list[Tensor | None]:
+    """The same, as a differentiable function of the tensors and of the gradients that come in."""
+    tensors = [None if x is None else x.view_as(x) for x in tensors]  # apart from the history of the originals
+    input, weights, states = tensors[0], tensors[1:5], [tuple(tensors[5:])]
+    for x in input.split(call.sizes):
+        states.append(call.cell.step(x, tuple(s[: len(x)] for s in states[-1]), weights))
+    buffers = [torch.cat(s) for s in zip(*states, strict=True)]  # (N + R, H)
+    outputs = [buffers[0][call.sizes[0] :], *(b[call.last] for b in buffers)]
+    reached = [k for k, grad in enumerate(grads) if grad is not None]
+    wanted = [x for x, need in zip(tensors, needs, strict=True) if need]
+    found = iter(
+        torch.autograd.grad(
+            [outputs[k] for k in reached], wanted, [grads[k] for k in reached], create_graph=True, allow_unused=True
+        )
+    )
+    return [next(found) if need else None for need in needs]
+
+
+def hand_obstacle(input: Tensor) -> str:
+    """Why the hand-written pass cannot run now on this input, in words; empty if it can.
+
+    Args:
+        input: what the layer computes with; of a PackedSequence its data.
+
+    >>> hand_obstacle(torch.zeros(4, 2, 3))
+    ''
+    >>> hand_obstacle(torch.zeros(4, 2, 3, dtype=torch.bfloat16))
+    'it computes in float32 and float64, not in torch.bfloat16'
+    """
+    if torch.compiler.is_compiling():
+        return "torch.compile or torch.export is tracing"
+    if input.dtype not in (torch.float32, torch.float64):
+        return f"it computes in float32 and float64, not in {input.dtype}"
+    if torch.is_autocast_enabled(input.device.type):
+        return "autocast is on, which would change the dtype inside"
+    if torch._C._are_functorch_transforms_active():
+        return "a torch.func transform is under way"
+    return "forward-mode differentiation is under way" if forward_ad._current_level >= 0 else ""
+
+
+def _run(
+    who: str,
+    cell: Cell,
+    input: Tensor,
+    state: tuple[Tensor, ...],
+    weights: Weights,
+    reverse: bool,
+    batch_sizes: Tensor | None,
+    monitor: Monitor | None,
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Bring the input into rows in the order in which they are read, run, and bring the output back."""
+    obstacle = hand_obstacle(input)
+    if obstacle:
+        raise RuntimeError(f"{who}: the hand-written pass cannot run, since {obstacle}; loop over the cell's steps")
+    _check(who, cell, input, state, weights, batch_sizes)
+    last: Any
+    if batch_sizes is None:
+        L, N = input.shape[:2]
+        sizes, last, rows = [N] * L, slice(L * N, None), (input.flip(0) if reverse else input).flatten(0, 1)
+
+        def arranged(x: Tensor) -> Tensor:
+            x = x.unflatten(0, (L, N))
+            return x.flip(0) if reverse else x
+    else:
+        sizes, last, mirror = _packed(batch_sizes, input.device)
+        rows = input.index_select(0, mirror) if reverse else input
+
+        def arranged(x: Tensor) -> Tensor:
+            return x.index_select(0, mirror) if reverse else x
+
+    def report(totals: dict[str, Tensor]) -> object:
+        return monitor and monitor({name: arranged(total) for name, total in totals.items()})
+
+    call = _Call(cell, sizes, last, report if monitor else None)
+    output, *final = _Sequence.apply(call, rows, *weights, *state)
+    return arranged(output), tuple(final)
+
+
+def _packed(batch_sizes: Tensor, device: torch.device) -> tuple[list[int], Tensor, Tensor]:
+    """Of a packed batch: sizes, index of the final states, and for each row the one as far from its sequence's end."""
+    N = int(batch_sizes[0])
+    starts, n = batch_sizes.cumsum(0) - batch_sizes, torch.arange(N)
+    lengths = (batch_sizes.unsqueeze(1) > n).sum(0)
+    step = torch.repeat_interleave(batch_sizes)  # of each row
+    column = torch.arange(len(step)) - starts[step]
+    mirror = starts[lengths[column] - 1 - step] + column
+    return batch_sizes.tolist(), (N + starts[lengths - 1] + n).to(device), mirror.to(device)
+
+
+def _check(who: str, cell: Cell, input: Tensor, state: Any, weights: Weights, batch_sizes: Any) -> None:
+    """The shapes fit each other, and there is something to do."""
+    W_ih, W_hh, b_ih, b_hh = weights
+    axes = "(L, N, H_in)" if batch_sizes is None else "(R, H_in), the data of a PackedSequence,"
+    if input.dim() != (3 if batch_sizes is None else 2) or len(input) == 0:
+        remedy = "add the batch axis by unsqueeze(1)" if batch_sizes is None else "pass the packed rows"
+        raise ValueError(f"{who}: expected input {axes} of at least one step, got {tuple(input.shape)}; {remedy}")
+    check_step(who, input, state[0], W_ih, W_hh, b_ih, b_hh, cell.blocks)
+    N = input.shape[1] if batch_sizes is None else int(batch_sizes[0])
+    for name, s in zip(cell.names, state, strict=True):
+        if s.shape != (N, W_hh.shape[1]):
+            raise ValueError(
+                f"{who}: expected the initial {name} of shape {(N, W_hh.shape[1])}, got {tuple(s.shape)}; "
+                "a layer's states, (D * num_layers, N, H), are passed one by one"
+            )
+
+
+def rnn_sequence(
+    input: Tensor,
+    hx: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor | None = None,
+    bias_hh: Tensor | None = None,
+    nonlinearity: str = "tanh",
+    *,
+    reverse: bool = False,
+    batch_sizes: Tensor | None = None,
+    monitor: Monitor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """:func:`seqlab.cells.rnn_step` over a sequence, with the gradient derived by hand.
+
+    Args:
+        input: the sequence; or, of a batch of variable lengths, ``PackedSequence.data``.
+        hx: h_0; with batch_sizes in the order of the packed batch, longest first.
+        weight_ih, weight_hh, bias_ih, bias_hh, nonlinearity: as in :func:`seqlab.cells.rnn_step`.
+        reverse: read from the end, each sequence from its own.
+        batch_sizes: ``PackedSequence.batch_sizes``.
+        monitor: a function that is called once in each backward pass with the total gradients of all steps,
+            {"h": dL/dh_t}, in the layout of the output. They may be kept.
+
+    Shape:
+        input (L, N, H_in), output (L, N, H); with batch_sizes (R, H_in) and (R, H) for R = their sum. hx, h_n (N, H).
+
+    Returns:
+        The pair (output, h_n), the states after all steps, and each sequence's last.
+
+    Raises:
+        ValueError: the shapes don't fit each other, or the nonlinearity is unknown.
+        RuntimeError: :func:`hand_obstacle` says why.
+
+    Differs: gradients smaller than 1e-30 (float64: 2e-300) count as zero, see the module's description. A gradient
+        that is to be differentiated again (create_graph) is computed by the loop.
+
+    >>> layer = torch.nn.RNN(3, 5)
+    >>> x, h0 = torch.randn(4, 2, 3), torch.zeros(2, 5)
+    >>> output, h_n = rnn_sequence(x, h0, *layer.parameters())
+    >>> torch.testing.assert_close(output, layer(x)[0])
+    """
+    check_nonlinearity("rnn_sequence", nonlinearity)
+    weights = (weight_ih, weight_hh, bias_ih, bias_hh)
+    output, (h_n,) = _run("rnn_sequence", RNNPass(nonlinearity), input, (hx,), weights, reverse, batch_sizes, monitor)
+    return output, h_n
+
+
+def lstm_sequence(
+    input: Tensor,
+    hx: tuple[Tensor, Tensor],
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor | None = None,
+    bias_hh: Tensor | None = None,
+    *,
+    reverse: bool = False,
+    batch_sizes: Tensor | None = None,
+    monitor: Monitor | None = None,
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """:func:`seqlab.cells.lstm_step` over a sequence, with the gradient derived by hand.
+
+    Args, Shape, Raises, Differs: as :func:`rnn_sequence`, with hx = (h_0, c_0); the monitor gets {"h": dL/dh_t,
+    "c": dL/dc_t}.
+
+    Returns:
+        (output, (h_n, c_n)).
+
+    >>> layer = torch.nn.LSTM(3, 5)
+    >>> x, zeros = torch.randn(4, 2, 3), torch.zeros(2, 5)
+    >>> output, (h_n, c_n) = lstm_sequence(x, (zeros, zeros), *layer.parameters())
+    >>> torch.testing.assert_close(output, layer(x)[0])
+    """
+    weights = (weight_ih, weight_hh, bias_ih, bias_hh)
+    output, (h_n, c_n) = _run("lstm_sequence", LSTMPass(), input, tuple(hx), weights, reverse, batch_sizes, monitor)
+    return output, (h_n, c_n)
+
+
+def gru_sequence(
+    input: Tensor,
+    hx: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor | None = None,
+    bias_hh: Tensor | None = None,
+    reset_after: bool = True,
+    *,
+    reverse: bool = False,
+    batch_sizes: Tensor | None = None,
+    monitor: Monitor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """:func:`seqlab.cells.gru_step` over a sequence, with the gradient derived by hand.
+
+    Args, Shape, Returns, Raises, Differs: as :func:`rnn_sequence`, with reset_after as in
+    :func:`seqlab.cells.gru_step`.
+
+    >>> layer = torch.nn.GRU(3, 5)
+    >>> x, h0 = torch.randn(4, 2, 3), torch.zeros(2, 5)
+    >>> output, h_n = gru_sequence(x, h0, *layer.parameters())
+    >>> torch.testing.assert_close(output, layer(x)[0])
+    """
+    cell = GRUAfter() if reset_after else GRUBefore()
+    weights = (weight_ih, weight_hh, bias_ih, bias_hh)
+    output, (h_n,) = _run("gru_sequence", cell, input, (hx,), weights, reverse, batch_sizes, monitor)
+    return output, h_n
