@@ -7,7 +7,6 @@ import html
 import importlib
 import importlib.util
 import itertools
-import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -174,10 +173,6 @@ class Explorable:
 
 
 def _live() -> bool:
-    """Is there a kernel, and are widgets wanted? SEQLAB_STATIC=1 keeps their state out of a built page."""
+    """Is there a kernel, and are widgets installed?"""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    return (
-        getattr(shell, "kernel", None) is not None
-        and importlib.util.find_spec("ipywidgets") is not None
-        and os.environ.get("SEQLAB_STATIC") != "1"
-    )
+    return getattr(shell, "kernel", None) is not None and importlib.util.find_spec("ipywidgets") is not None
