@@ -16,8 +16,8 @@ stays in the loop over time is the recurrence alone. The derivation has the same
 ``passes`` holds steps 3 and 4, with the factors of each cell; ``sequence`` steps 2 and 5, which all cells share, and
 the functions below; ``products`` the matrix products.
 
-Where it differs from autograd: a gradient that shrinks from step to step ends as subnormal numbers, with which many
-CPUs calculate up to a hundred times slower. On a CPU a dh_t (or dc_t) whose numbers are all below 1e-30 in float32,
+Where it differs from autograd: a gradient that shrinks from step to step ends as subnormal numbers, with which some
+CPUs calculate many times slower. On a CPU a dh_t (or dc_t) whose numbers are all below 1e-30 in float32,
 2e-300 in float64, counts as zero: the loop looks every 16 steps, and leaves out the steps that nothing reaches. So what
 earlier steps would have amplified again from below that is lost; the loop over ``cells`` keeps it.
 """
