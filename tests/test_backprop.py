@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
 
-from seqlab.backprop import gru_sequence, hand_obstacle, lstm_sequence, products, rnn_sequence
+from seqlab.backprop import gru_sequence, hand_obstacle, lstm_sequence, rnn_sequence
 from seqlab.cells import gru_step, lstm_step, rnn_step
 
 H_IN, H, L, N = 3, 4, 6, 5
@@ -285,7 +285,7 @@ def test_vanished_gradients_are_zero_and_the_others_exact(kind):
     found, expected = (torch.autograd.grad(run(kind, tensors)[0][-1].sum(), tensors) for run in (by_hand, by_loop))
     assert_close(found, expected, rtol=1e-4, atol=1e-6)
     large = expected[0].abs() > 1e-29
-    assert_close(found[0][large], expected[0][large], rtol=1e-3, atol=0)
+    assert_close(found[0][large], expected[0][large], rtol=1e-2, atol=0)
     assert torch.count_nonzero(found[0][:100]) == 0
     assert torch.count_nonzero(found[1]) == 0  # h_0
 
@@ -320,19 +320,49 @@ def test_nan_is_not_taken_for_vanished(kind):
 @pytest.mark.parametrize("reverse", [False, True], ids=["ahead", "reverse"])
 @pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["dense", "packed"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_monitor_sees_the_total_gradient_of_each_step(kind, lengths, reverse, create_graph):
-    tensors, seen, states = problem(kind, lengths), [], []
+def test_monitor_sees_state_and_total_gradient_of_each_step(kind, lengths, reverse, create_graph):
+    tensors, seen, kept, states = problem(kind, lengths), [], [], []
     options = {"reverse": reverse, "batch_sizes": lengths and batch_sizes_of(lengths)}
-    gradients(by_hand(kind, tensors, monitor=seen.append, **options), tensors, create_graph=create_graph)
+
+    def monitor(states):
+        kept.append(states)
+        return seen.append
+
+    ours = by_hand(kind, tensors, monitor=monitor, **options)
+    gradients(ours, tensors, create_graph=create_graph, retain_graph=True)
     outputs = by_loop(kind, tensors, **options, states=states)
     states = states[::-1] if reverse else states
-    assert len(seen) == 1
+    assert len(kept) == len(seen) == 1
     names = ["h", "c"] if kind == "LSTM" else ["h"]
-    assert list(seen[0]) == names
+    assert list(kept[0]) == list(seen[0]) == names
+    join = torch.stack if lengths is None else torch.cat
     for k, name in enumerate(names):
+        assert_close(kept[0][name], join([state[k] for state in states]), rtol=0, atol=1e-12)
         totals = gradients(outputs, [state[k] for state in states], retain_graph=True)
-        expected = torch.stack(totals) if lengths is None else torch.cat(totals)
-        assert_close(seen[0][name], expected, rtol=0, atol=1e-10)
+        assert_close(seen[0][name], join(totals), rtol=0, atol=1e-10)
+    gradients(ours, tensors)
+    assert len(kept) == 1
+    assert_close(seen[0], seen[1], rtol=0, atol=1e-10)
+
+
+def test_monitor_is_not_called_where_no_backward_pass_can_follow():
+    tensors, seen = problem("GRU"), []
+    with torch.no_grad():
+        by_hand("GRU", tensors, monitor=seen.append)
+    by_hand("GRU", [x.detach() for x in tensors], monitor=seen.append)
+    assert seen == []
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "RNN-relu"])  # that dies out at once
+def test_nothing_counts_as_vanished_under_a_monitor(kind):
+    """What is shown of small gradients, subnormal ones among them, is what the loop computes."""
+    tensors, seen, states = fading(kind, 300), [], []
+    by_hand(kind, tensors, monitor=lambda states: seen.append)[0][-1].sum().backward()
+    output = by_loop(kind, tensors, states=states)[0]
+    expected = torch.stack(torch.autograd.grad(output[-1].sum(), [h for h, *_ in states]))
+    large = expected.abs() > 1e-36
+    assert (expected[large].abs() < 1e-31).any()
+    assert_close(seen[0]["h"][large], expected[large], rtol=1e-3, atol=0)
 
 
 def test_padding_plays_no_part():
@@ -439,43 +469,6 @@ def test_unknown_nonlinearity_is_refused():
     x, h, *weights = problem("RNN")
     with pytest.raises(ValueError, match="rnn_sequence: expected nonlinearity 'tanh' or 'relu', got 'sin'"):
         rnn_sequence(x, h, *weights, nonlinearity="sin")
-
-
-has_onednn = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-
-
-@pytest.mark.skipif(not has_onednn, reason="torch was built without oneDNN")
-@pytest.mark.parametrize("kind", KINDS)
-def test_both_product_libraries_agree(kind, monkeypatch):
-    function, _, blocks, _, extra = KINDS[kind]
-    torch.manual_seed(0)
-    steps, batch, size = 40, 30, 280  # large enough for oneDNN in every product
-    x = torch.randn(steps, batch, 64, requires_grad=True)
-    weights = [(torch.randn(blocks * size, k) / 20).requires_grad_() for k in (64, size)]
-    weights += [torch.randn(blocks * size, requires_grad=True) for _ in range(2)]
-    state = torch.zeros(batch, size)
-    calls, results = [], []
-    monkeypatch.setattr(products, "mkl_is_slow", lambda: True)
-    monkeypatch.setattr(products, "_onednn_linear", lambda *a, f=products._onednn_linear: calls.append(1) or f(*a))
-    for enabled in (True, False):
-        calls.clear()
-        monkeypatch.setattr(torch.backends.mkldnn, "enabled", enabled)
-        output, _ = function(x, (state, state) if kind == "LSTM" else state, *weights, **extra)
-        results.append([output, *gradients([output], [x, *weights])])
-        assert bool(calls) == enabled
-    for y, z in zip(*results, strict=True):
-        assert_close(y, z, rtol=1e-4, atol=1e-5 * z.abs().max().item())
-
-
-def test_products_take_any_layout(monkeypatch):
-    monkeypatch.setattr(products, "mkl_is_slow", lambda: has_onednn)
-    torch.manual_seed(0)
-    wide, x = torch.randn(96, 2 * 80), torch.randn(1100, 2 * 80)
-    for a, W in itertools.product((x[:, :80], x[:, ::2], x[:, 80:].t().contiguous().t()), (wide[:, :80], wide[:, ::2])):
-        out = torch.empty(1100, 100)[:, :96]
-        products.linear(a, W, None, out)
-        assert_close(out, a @ W.t(), rtol=1e-4, atol=1e-4)
-        assert_close(products.outer(a, x), a.t() @ x, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.gpu

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.utils.checkpoint import checkpoint
 
 from seqlab.cells import gru_step, lstm_step, rnn_step
 from seqlab.gradients import GradientMonitor, recurrent_jacobians, singular_values, spectral_radius
@@ -324,6 +325,55 @@ def test_a_decoder_called_step_by_step_has_one_time_axis(cls):
         assert p.direct == pytest.approx(1 / 6)
 
 
+@pytest.mark.parametrize("make", [RNN, LSTM, GRU, lambda *a, **k: GRU(*a, **k, reset_after=False)])
+@pytest.mark.parametrize("form", ["time-first", "batch-first", "unbatched", "packed"])
+def test_both_paths_give_the_same_report(make, form):
+    options = {"num_layers": 2, "bidirectional": True, "batch_first": form == "batch-first", "dtype": torch.float64}
+    layer, reports = make(3, 5, **options), []
+    x = torch.randn({"batch-first": (2, 9, 3), "unbatched": (9, 3)}.get(form, (9, 2, 3)), dtype=torch.float64)
+    input = pack_padded_sequence(x, [6, 9], enforce_sorted=False) if form == "packed" else x
+    for layer.backend in ("hand", "loop"):
+        for create_graph in (False, True):
+            with GradientMonitor(layer) as monitor:
+                output, state = layer(input)
+                output, state = layer(input, state)  # goes on: one time axis
+                output = output.data if form == "packed" else output
+                loss = output.square().sum() + output[-1].sum()
+                torch.autograd.grad(loss, list(layer.parameters()), create_graph=create_graph)
+            reports.append(monitor.report)
+    first = reports[0]
+    for other in reports[1:]:
+        assert list(other.profiles) == list(first.profiles)
+        for name, p in first.profiles.items():
+            q = other.profiles[name]
+            assert len(p.gradient) == len(p.size) == 18
+            torch.testing.assert_close((p.gradient, p.size), (q.gradient, q.size), **exact)
+            assert (p.saturated, p.dead, p.subnormal, p.direct) == (q.saturated, q.dead, q.subnormal, q.direct)
+
+
+def test_a_step_that_does_not_exist_counts_nowhere():
+    """In a batch of unequal lengths the size of a state is that of the sequences that have the step."""
+    layer = GRU(3, 5, dtype=torch.float64)
+    x = [torch.randn(n, 3, dtype=torch.float64) for n in (4, 7)]
+    packed = pack_padded_sequence(nn.utils.rnn.pad_sequence(x), [4, 7], enforce_sorted=False)
+    size = monitored(layer, packed, loss=lambda out: out[0].data.sum()).profiles["h_l0"].size
+    outputs = [layer(sequence)[0].detach() for sequence in x]
+    torch.testing.assert_close(size[:4], torch.cat([h[:4] for h in outputs], 1).norm(dim=1), **exact)
+    torch.testing.assert_close(size[4:], outputs[1][4:].norm(dim=1), **exact)
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+@pytest.mark.parametrize("backend", ["hand", "loop"])
+def test_checkpointing_is_monitored_once(backend, use_reentrant):
+    layer, x = GRU(3, 5, backend=backend, dtype=torch.float64), torch.randn(9, 2, 3, dtype=torch.float64)
+    x.requires_grad_()
+    plain = monitored(layer, x).profiles["h_l0"]
+    with GradientMonitor(layer) as monitor:
+        checkpoint(lambda x: layer(x)[0], x, use_reentrant=use_reentrant)[-1].pow(2).sum().backward()
+    assert list(monitor.report.profiles) == ["h_l0"]
+    torch.testing.assert_close(monitor.report.profiles["h_l0"].gradient, plain.gradient, **exact)
+
+
 def test_unconnected_calls_have_profiles_of_their_own():
     layer, x, y = RNN(3, 5), torch.randn(6, 2, 3), torch.randn(4, 2, 3)
     with GradientMonitor(layer) as monitor:
@@ -474,7 +524,7 @@ def test_a_gradient_far_above_those_before_it():
 
 
 def hooks(model: nn.Module) -> int:
-    kinds = ("_forward_hooks", "_forward_pre_hooks", "_watchers")
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_watchers", "_gradient_watchers")
     return sum(len(getattr(module, kind, ())) for module in model.modules() for kind in kinds)
 
 
@@ -486,8 +536,10 @@ class Kept:
 
 
 @pytest.mark.parametrize("cls", LAYERS)
-def test_hooks_and_graph_are_gone_after_the_step(cls):
-    layer, kept = cls(3, 5, num_layers=2), weakref.WeakSet()
+@pytest.mark.parametrize("backend", ["auto", "loop"])
+def test_hooks_and_graph_are_gone_after_the_step(cls, backend):
+    layer, kept = cls(3, 5, num_layers=2, backend=backend), weakref.WeakSet()
+    path = layer.path()
 
     def keep(tensor: Tensor) -> Kept:
         box = Kept(tensor.detach())
@@ -508,7 +560,7 @@ def test_hooks_and_graph_are_gone_after_the_step(cls):
     finally:
         gc.enable()
     assert hooks(layer) == 0
-    assert layer.path()[0] == "torch"
+    assert layer.path() == path
     assert not any(p.gradient.requires_grad for p in monitor.report.profiles.values())
 
 
@@ -530,15 +582,15 @@ def test_hooks_are_gone_after_an_exception():
     assert len(monitor.reports) == 1
 
 
-def test_every_n_samples_and_leaves_the_fast_path_between():
-    layer, x, paths = GRU(3, 5), torch.randn(6, 2, 3), []
+def test_every_n_samples_and_watches_nothing_between():
+    layer, x, paths = LSTM(3, 5), torch.randn(6, 2, 3), []
     with GradientMonitor(layer, every=3) as monitor:
         for step in range(7):
             paths.append(layer.path()[0])
             layer(x)[0][-1].sum().backward()
             report = monitor.step()
             assert (report is not None) == (step % 3 == 0)
-    assert paths == ["loop", "torch", "torch", "loop", "torch", "torch", "loop"]
+    assert paths == ["hand", "torch", "torch", "hand", "torch", "torch", "hand"]
     assert [report.step for report in monitor.reports] == [0, 3, 6]
     assert monitor.report is monitor.reports[-1]
 

@@ -35,7 +35,7 @@ def stacked(layer, name, order):
 
 @pytest.mark.parametrize(("ours", "operator", "order", "options", "attributes"), CASES)
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["forward", "bidirectional"])
-@pytest.mark.parametrize("backend", ["loop", "auto"])
+@pytest.mark.parametrize("backend", ["loop", "hand", "auto"])
 def test_layer_matches_the_onnx_reference(ours, operator, order, options, attributes, bidirectional, backend):
     torch.manual_seed(0)
     layer = ours(H_IN, H, bidirectional=bidirectional, dtype=torch.float64, backend=backend, **options)

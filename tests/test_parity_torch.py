@@ -1,4 +1,4 @@
-"""The layers against torch.nn: outputs to 1e-12, all gradients to 1e-10, on the loop and on the kernels of torch."""
+"""The layers against torch.nn: outputs to 1e-12, all gradients to 1e-10, on each of the paths."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def assert_same(layer, reference, make_input, x, hx):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("backend", ["loop", "torch"])
+@pytest.mark.parametrize("backend", ["loop", "hand", "torch"])
 @pytest.mark.parametrize("num_layers", [1, 3])
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["forward", "bidirectional"])
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no-bias"])
@@ -94,18 +94,19 @@ def test_layer_matches_torch_forward_and_backward(kind, backend, num_layers, bid
 @settings(max_examples=40, deadline=None)
 @given(
     kind=st.sampled_from(sorted(KINDS)),
+    backend=st.sampled_from(["loop", "hand"]),
     sizes=st.tuples(*[st.integers(1, 5)] * 4),
     num_layers=st.integers(1, 3),
     bidirectional=st.booleans(),
     seed=st.integers(0, 2**16),
 )
-def test_loop_matches_torch_for_any_shape(kind, sizes, num_layers, bidirectional, seed):
+def test_both_paths_match_torch_for_any_shape(kind, backend, sizes, num_layers, bidirectional, seed):
     ours, theirs, extra = KINDS[kind]
     length, batch, input_size, hidden_size = sizes
     options = {"num_layers": num_layers, "bidirectional": bidirectional, "dtype": torch.float64, **extra}
     torch.manual_seed(seed)
     reference = theirs(input_size, hidden_size, **options)
-    layer = ours(input_size, hidden_size, backend="loop", **options)
+    layer = ours(input_size, hidden_size, backend=backend, **options)
     layer.load_state_dict(reference.state_dict())
     x = torch.randn(length, batch, input_size, dtype=torch.float64, requires_grad=True)
     assert_same(layer, reference, lambda x: x, x, states(layer, batch))
@@ -114,20 +115,22 @@ def test_loop_matches_torch_for_any_shape(kind, sizes, num_layers, bidirectional
 @settings(max_examples=40, deadline=None)
 @given(
     kind=st.sampled_from(sorted(KINDS)),
+    backend=st.sampled_from(["loop", "hand"]),
     lengths=st.lists(st.integers(1, 6), min_size=1, max_size=5),
     bidirectional=st.booleans(),
 )
-def test_loop_matches_torch_for_any_lengths(kind, lengths, bidirectional):
-    layer, reference = twins(kind, bidirectional=bidirectional, num_layers=2)
+def test_both_paths_match_torch_for_any_lengths(kind, backend, lengths, bidirectional):
+    layer, reference = twins(kind, backend, bidirectional=bidirectional, num_layers=2)
     x = torch.randn(max(lengths), len(lengths), H_IN, dtype=torch.float64, requires_grad=True)
     make_input = lambda x: pack_padded_sequence(x, torch.tensor(lengths), enforce_sorted=False)  # noqa: E731
     assert_same(layer, reference, make_input, x, states(layer, len(lengths)))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_packed_sequence_runs_as_if_alone(kind):
+@pytest.mark.parametrize("backend", ["loop", "hand"])
+def test_a_packed_sequence_runs_as_if_alone(kind, backend):
     """Neither its neighbours nor the padding reach a sequence, in either direction."""
-    layer, _ = twins(kind, bidirectional=True, num_layers=2)
+    layer, _ = twins(kind, backend, bidirectional=True, num_layers=2)
     lengths = LENGTHS["unsorted"]
     x = torch.randn(L, N, H_IN, dtype=torch.float64)
     output, final = layer(pack_padded_sequence(x, torch.tensor(lengths), enforce_sorted=False))
@@ -141,24 +144,34 @@ def test_a_packed_sequence_runs_as_if_alone(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_dropout_draws_the_same_masks_as_torch(kind):
-    layer, reference = twins(kind, num_layers=3, bidirectional=True, dropout=0.4)
+@pytest.mark.parametrize(
+    ("backend", "form"), [("loop", "batch"), ("hand", "batch"), ("hand", "sorted"), ("hand", "unsorted")]
+)
+def test_dropout_draws_the_same_masks_as_torch(kind, backend, form):
+    layer, reference = twins(kind, backend, num_layers=3, bidirectional=True, dropout=0.4)
     x = torch.randn(L, N, H_IN, dtype=torch.float64, requires_grad=True)
+
+    def make_input(x):
+        if form == "batch":
+            return x
+        return pack_padded_sequence(x, torch.tensor(LENGTHS[form]), enforce_sorted=form == "sorted")
+
     torch.manual_seed(5)
-    expected = run(reference, lambda x: x, x, [])
+    expected = run(reference, make_input, x, [])
     torch.manual_seed(5)
-    got = run(layer, lambda x: x, x, [])
+    got = run(layer, make_input, x, [])
     assert_close(got[1], expected[1], rtol=0, atol=1e-12)
     assert_close(got[2], expected[2], rtol=0, atol=1e-10)
-    assert (run(layer, lambda x: x, x, [])[1][0] - got[1][0]).abs().max() > 1e-3  # other draws, other outputs
+    assert (run(layer, make_input, x, [])[1][0] - got[1][0]).abs().max() > 1e-3  # other draws, other outputs
     layer.eval(), reference.eval()
     assert_same(layer, reference, lambda x: x, x, [])
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "GRU-reset-before"])
+@pytest.mark.parametrize("backend", ["loop", "hand"])
 @pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
-def test_first_and_second_derivatives_of_the_loop(kind, packed):
-    options = {"bidirectional": True, "dtype": torch.float64, "backend": "loop"}
+def test_first_and_second_derivatives_by_differences(kind, backend, packed):
+    options = {"bidirectional": True, "dtype": torch.float64, "backend": backend}
     torch.manual_seed(0)
     if kind == "GRU-reset-before":
         layer = seqlab.GRU(2, 2, reset_after=False, **options)
@@ -178,8 +191,8 @@ def test_first_and_second_derivatives_of_the_loop(kind, packed):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_second_derivatives_of_both_paths_agree(kind):
-    """ATen's kernels on the CPU can be differentiated twice, the oneDNN LSTM among them."""
+def test_second_derivatives_of_all_paths_agree(kind):
+    """ATen's kernels on the CPU can be differentiated twice, the oneDNN LSTM among them, and so can the hand's pass."""
     layer, _ = twins(kind, "loop", num_layers=2, bidirectional=True)
     x = torch.randn(L, N, H_IN, dtype=torch.float64)
 
@@ -190,9 +203,35 @@ def test_second_derivatives_of_both_paths_agree(kind):
         penalty = sum(g.square().sum() for g in gradients)
         return torch.autograd.grad(penalty, [leaf, *layer.parameters()])
 
-    assert_close(twice(torch.float64, "torch"), twice(torch.float64, "loop"), rtol=1e-9, atol=1e-9)
+    for backend in ("torch", "hand"):
+        assert_close(twice(torch.float64, backend), twice(torch.float64, "loop"), rtol=1e-9, atol=1e-9)
     for single, double in zip(twice(torch.float32, "torch"), twice(torch.float64, "loop"), strict=True):
         assert (single - double).norm() <= 1e-4 * double.norm()
+
+
+def reset_before(backend, **options):
+    torch.manual_seed(0)
+    return seqlab.GRU(H_IN, H, dtype=torch.float64, backend=backend, reset_after=False, **options)
+
+
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no-bias"])
+@pytest.mark.parametrize("batch_first", [False, True], ids=["time-first", "batch-first"])
+@pytest.mark.parametrize("form", ["batch", "unbatched", "sorted", "unsorted"])
+def test_reset_before_is_the_same_by_hand_as_by_the_loop(form, batch_first, bias):
+    """torch has no such layer; the loop is checked against ONNX."""
+    options = {"num_layers": 2, "bidirectional": True, "bias": bias, "batch_first": batch_first}
+    layer, reference = reset_before("hand", **options), reset_before("loop", **options)
+    batch = None if form == "unbatched" else N
+    shape = (L, H_IN) if batch is None else (N, L, H_IN) if batch_first else (L, N, H_IN)
+    x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+
+    def make_input(x):
+        if form not in LENGTHS:
+            return x
+        return pack_padded_sequence(x, torch.tensor(LENGTHS[form]), batch_first, enforce_sorted=form == "sorted")
+
+    for hx in ([], states(layer, batch)):
+        assert_same(layer, reference, make_input, x, hx)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -215,7 +254,7 @@ def accelerator():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("backend", ["loop", "torch"])
+@pytest.mark.parametrize("backend", ["loop", "hand", "torch"])
 @pytest.mark.parametrize("form", ["batch", "unsorted"])
 def test_layer_matches_torch_on_cuda(kind, backend, form):
     layer, reference = twins(kind, backend, num_layers=2, bidirectional=True)
@@ -231,8 +270,9 @@ def test_layer_matches_torch_on_cuda(kind, backend, form):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.mark.parametrize("kind", KINDS)
-def test_second_derivatives_on_cuda_take_the_loop_by_name(kind):
-    layer, _ = twins(kind)
+@pytest.mark.parametrize("backend", ["loop", "hand"])
+def test_second_derivatives_on_cuda_need_a_path_by_name(kind, backend):
+    layer, _ = twins(kind, backend)
     layer.to("cuda")
     x = torch.randn(L, N, H_IN, dtype=torch.float64, device="cuda", requires_grad=True)
     (gradient,) = torch.autograd.grad(layer(x)[0].square().sum(), x, create_graph=True)

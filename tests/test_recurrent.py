@@ -7,55 +7,158 @@ import gc
 import inspect
 import pickle
 import weakref
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 from torch.autograd import forward_ad
-from torch.func import functional_call, grad, hessian, jvp, vmap
+from torch.func import functional_call, grad, hessian, jacrev, jvp, vmap
 from torch.nn.utils import parametrizations
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.testing import assert_close
+from torch.utils.checkpoint import checkpoint
 
 import seqlab
+from seqlab.recurrent import base
 
 LAYERS = [seqlab.RNN, seqlab.LSTM, seqlab.GRU]
 layers = pytest.mark.parametrize("kind", LAYERS)
+paths = pytest.mark.parametrize("backend", ["loop", "hand", "torch", "auto"])
+compiles = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch's compiler looks
 
 
 def states_of(final):
     return list(final) if isinstance(final, tuple) else [final]
 
 
-# The path.
+# The path. The table of the book's page is the specification: a row for each of these situations.
+
+PAGE = Path(__file__).parents[1] / "book" / "paths.md"
+LONG = torch.zeros(20, 2, 3)
+
+
+def packed_batch(dtype=torch.float32):
+    return pack_padded_sequence(torch.zeros(20, 2, 3, dtype=dtype), torch.tensor([20, 12]))
+
+
+def watched(kind, **options):
+    layer = kind(3, 5, **options)
+    layer.watch(lambda *_: None)
+    return layer
+
+
+def gradient_watched(kind, **options):
+    layer = kind(3, 5, **options)
+    layer.watch_gradients(lambda *_: None)
+    return layer
+
+
+def inside(context, layer, x=LONG):
+    with context:
+        return layer.path(x)
+
+
+def under_grad(layer):
+    seen = []
+    grad(lambda x: (seen.append(layer.path(x)), x.sum())[1])(LONG)
+    return seen[0]
+
+
+def compiled(layer):
+    seen = []
+
+    @torch.compile(backend="eager")
+    def model(x):
+        seen.append(layer.path(x))
+        return x + 1
+
+    model(LONG)
+    return seen[0]
+
+
+def exported(layer):
+    seen = []
+
+    class Model(nn.Module):
+        def forward(self, x):
+            seen.append(layer.path(x))
+            return x + 1
+
+    torch.export.export(Model(), (LONG,), strict=False)
+    return seen[-1]
+
+
+def on_gpu(layer):
+    with pytest.MonkeyPatch.context() as patch:  # a device that is always there, and that no pass runs on
+        patch.setattr(seqlab.recurrent.paths, "hand_obstacle", lambda data: "")
+        return layer.to("meta").path(LONG.to("meta"))
+
+
+half = {"dtype": torch.bfloat16}
+SITUATIONS = {
+    "training an RNN or a GRU": [lambda: seqlab.RNN(3, 5).path(LONG), lambda: seqlab.GRU(3, 5).path(packed_batch())],
+    "training an LSTM in float32": [lambda: seqlab.LSTM(3, 5).path(LONG)],
+    "training an LSTM in float64": [lambda: seqlab.LSTM(3, 5, dtype=torch.float64).path(LONG.double())],
+    "training an LSTM on a PackedSequence": [lambda: seqlab.LSTM(3, 5).path(packed_batch())],
+    "a call of few steps, as in a decoder": [
+        lambda kind=kind: kind(3, 5, batch_first=True).path(torch.zeros(20, 5, 3)) for kind in LAYERS[::2]
+    ],
+    "under `torch.no_grad()`": [lambda kind=kind: inside(torch.no_grad(), kind(3, 5)) for kind in LAYERS],
+    "all parameters frozen": [lambda kind=kind: kind(3, 5).requires_grad_(False).path(LONG) for kind in LAYERS],
+    "`GRU(reset_after=False)`": [lambda: seqlab.GRU(3, 5, reset_after=False).path(LONG)],
+    "a `GradientMonitor` watches": [lambda kind=kind: gradient_watched(kind).path(LONG) for kind in LAYERS],
+    "`layer.watch(fn)`": [lambda kind=kind: watched(kind).path(LONG) for kind in LAYERS],
+    "bfloat16 or float16": [lambda kind=kind: kind(3, 5, **half).path(LONG.bfloat16()) for kind in LAYERS],
+    "autocast": [lambda kind=kind: inside(torch.autocast("cpu", **half), kind(3, 5)) for kind in LAYERS],
+    "autocast, `GRU(reset_after=False)`": [
+        lambda: inside(torch.autocast("cpu", **half), seqlab.GRU(3, 5, reset_after=False))
+    ],
+    "a GPU": [lambda kind=kind: on_gpu(kind(3, 5)) for kind in LAYERS],
+    "`torch.func`: grad, jacrev, vmap, ...": [lambda kind=kind: under_grad(kind(3, 5)) for kind in LAYERS],
+    "forward-mode differentiation": [lambda kind=kind: inside(forward_ad.dual_level(), kind(3, 5)) for kind in LAYERS],
+    "`torch.export`": [lambda kind=kind: exported(kind(3, 5)) for kind in LAYERS],
+    "`torch.compile`": [lambda kind=kind: compiled(kind(3, 5)) for kind in LAYERS],
+}
+
+
+def rows_of_the_page():
+    rows = [line.strip("|").split(" | ") for line in PAGE.read_text(encoding="utf-8").splitlines() if "| " in line]
+    rows = [[cell.strip() for cell in row] for row in rows if len(row) == 3]
+    return {situation: (path.strip("`"), reason) for situation, path, reason in rows if path.startswith("`")}
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_auto_takes_the_path_that_the_book_says(situation):
+    for ask in SITUATIONS[situation]:
+        assert ask() == rows_of_the_page()[situation]
+
+
+def test_every_row_of_the_book_is_tested():
+    assert list(rows_of_the_page()) == list(SITUATIONS)
 
 
 @layers
-def test_auto_takes_torchs_kernels_until_something_needs_the_loop(kind):
-    layer = kind(3, 5)
-    assert layer.path() == layer.path(torch.zeros(4, 2, 3)) == ("torch", layer.path()[1])
-    handle = layer.watch(lambda *_: None)
-    assert layer.path() == ("loop", "a watcher wants the state after each step")
-    handle.remove()
-    assert layer.path()[0] == "torch"
-    assert grad(lambda x: (layer.path()[0] == "loop") * x.sum())(torch.ones(1)) == 1
-    with forward_ad.dual_level():
-        assert layer.path() == ("loop", "forward-mode differentiation is under way")
+@pytest.mark.parametrize("backend", ["loop", "hand", "torch", "auto"])
+def test_a_call_takes_the_path_that_it_says(kind, backend, monkeypatch):
+    layer, taken = kind(3, 5, backend=backend), []
+    monkeypatch.setattr(base, "by_loop", lambda *args, f=base.by_loop: taken.append("loop") or f(*args))
+    monkeypatch.setattr(base, "by_hand", lambda *args, f=base.by_hand: taken.append("hand") or f(*args))
+    if backend != "auto":
+        assert layer.path(LONG) == (backend, f"backend='{backend}' was asked for")
+    layer(LONG)
+    assert (taken or ["torch"]) == [layer.path(LONG)[0]]
 
 
 @layers
-@pytest.mark.parametrize("backend", ["loop", "torch"])
-def test_a_named_backend_is_taken(kind, backend, monkeypatch):
-    layer = kind(3, 5, backend=backend)
-    assert layer.path() == (backend, f"backend='{backend}' was asked for")
-    steps = []
-    monkeypatch.setattr(kind, "step", lambda *args, step=kind.step: steps.append(1) or step(*args))
-    layer(torch.zeros(4, 2, 3))
-    assert len(steps) == (4 if backend == "loop" else 0)
-
-
-def test_reset_before_takes_the_loop():
-    assert seqlab.GRU(3, 5, reset_after=False).path() == ("loop", "torch has no kernel for reset_after=False")
+def test_an_initial_state_that_asks_for_a_gradient_counts(kind):
+    layer, seen = kind(3, 5).requires_grad_(False), []
+    h = torch.zeros(1, 2, 5, requires_grad=True)
+    with layer.watch_gradients(lambda *args: seen.append(args)):
+        layer(LONG)
+        assert seen == []
+        layer(LONG, (h, h) if kind is seqlab.LSTM else h)
+    assert len(seen) == 1
 
 
 # Watching.
@@ -159,6 +262,88 @@ def test_a_hook_on_a_watched_state_gets_the_total_gradient(kind):
 
 
 @layers
+@pytest.mark.parametrize("backend", ["loop", "hand"])
+@pytest.mark.parametrize("form", ["time-first", "batch-first", "unbatched", "packed"])
+def test_gradient_watcher_gets_states_and_total_gradients(kind, backend, form):
+    """The oracle are hooks on each state of the loop."""
+    options = {"num_layers": 2, "bidirectional": True, "batch_first": form == "batch-first", "dtype": torch.float64}
+    layer = kind(3, 5, backend=backend, **options)
+    x = torch.randn({"batch-first": (2, 4, 3), "unbatched": (4, 3)}.get(form, (4, 2, 3)), dtype=torch.float64)
+    input = pack_padded_sequence(x, torch.tensor([2, 4]), enforce_sorted=False) if form == "packed" else x
+
+    def loss_of(result):
+        output, final = result
+        output = output.data if form == "packed" else output
+        return output.square().sum() + sum((k + 1) * s.sum() for k, s in enumerate(states_of(final)))
+
+    def padded(values):
+        return pad_packed_sequence(values)[0] if form == "packed" else values
+
+    states, gradients = {}, {}
+    with layer.watch_gradients(
+        lambda layer, direction, s: (
+            states.update({(layer, direction): s}) or (lambda g: gradients.update({(layer, direction): g}))
+        )
+    ):
+        result = layer(input)
+    loss_of(result).backward()
+
+    layer.backend, seen, hooked = "loop", {}, {}
+
+    def watcher(k, direction, t, state):
+        for name, s in state.items():
+            seen[k, direction, t, name] = s.detach()
+            s.register_hook(lambda g, key=(k, direction, t, name): hooked.update({key: g}))
+
+    with layer.watch(watcher):
+        loss_of(layer(input)).backward()
+    assert states.keys() == gradients.keys() == {(k, d) for k in range(2) for d in range(2)}
+    for (k, direction, t, name), expected in hooked.items():
+        running = t < torch.tensor([2, 4]) if form == "packed" else slice(None)
+        state, gradient = states[k, direction][name], gradients[k, direction][name]
+        assert type(state) is type(gradient) is type(input)
+        assert_close(padded(state)[t][running], seen[k, direction, t, name][running], rtol=0, atol=1e-12)
+        assert_close(padded(gradient)[t][running], expected[running], rtol=0, atol=1e-10)
+
+
+@layers
+@pytest.mark.parametrize("backend", ["loop", "hand"])
+def test_gradient_watcher_is_told_of_each_backward_pass_and_of_its_call(kind, backend):
+    layer, told = kind(3, 5, backend=backend), []
+    calls = iter("ab")
+
+    def watcher(layer, direction, states):
+        call = next(calls)
+        return lambda gradients: told.append((call, gradients["h"]))
+
+    x = torch.randn(4, 2, 3)
+    with layer.watch_gradients(watcher):
+        first, second = layer(x)[0], layer(x)[0]
+    layer(x)
+    second[-1].sum().backward()
+    first[1].sum().backward(retain_graph=True)
+    first[3].sum().backward()
+    assert [call for call, _ in told] == ["b", "a", "a"]
+    assert torch.count_nonzero(told[1][1][2:]) == 0
+    assert_close(told[0][1], told[2][1])
+    assert not any(g.requires_grad for _, g in told)
+
+
+@layers
+@pytest.mark.parametrize("backend", ["loop", "hand"])
+def test_gradient_watchers_see_nothing_where_no_backward_pass_can_follow(kind, backend):
+    layer, told = kind(3, 5, num_layers=2, backend=backend), []
+    for name, parameter in layer.named_parameters():
+        parameter.requires_grad_(name.endswith("l1"))
+    with layer.watch_gradients(lambda layer, *_: told.append(layer)):
+        with torch.no_grad():
+            layer(torch.randn(4, 2, 3))
+        assert told == []
+        layer(torch.randn(4, 2, 3))[0].sum().backward()
+    assert told == [1]
+
+
+@layers
 def test_watchers_are_called_in_order_and_removed_by_their_handles(kind):
     layer, calls = kind(3, 5), []
     first, second = (layer.watch(lambda *_, name=name: calls.append(name)) for name in "ab")
@@ -167,6 +352,14 @@ def test_watchers_are_called_in_order_and_removed_by_their_handles(kind):
     layer(torch.zeros(1, 2, 3))
     second.remove()
     layer(torch.zeros(1, 2, 3))
+    assert calls == ["a", "b", "b"]
+    calls.clear()
+    first, second = (layer.watch_gradients(lambda *_, name=name: calls.append(name)) for name in "ab")
+    output = layer(torch.zeros(1, 2, 3))[0]
+    first.remove()
+    layer(torch.zeros(1, 2, 3))
+    second.remove()
+    output.sum().backward()
     assert calls == ["a", "b", "b"]
 
 
@@ -249,17 +442,27 @@ def test_what_differs_from_torch_is_shown():
 
 @layers
 @pytest.mark.parametrize("copier", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
-def test_copies_and_pickles_compute_the_same_and_leave_watchers_behind(kind, copier):
+def test_copies_and_pickles_leave_watchers_behind(kind, copier):
     layer = kind(3, 5, num_layers=2, backend="loop")
     calls = []
-    handle = layer.watch(lambda *_: calls.append(1))
-    twin = copier(layer)
-    x = torch.randn(4, 2, 3)
-    expected = layer(x)
-    count = len(calls)
-    assert_close(twin(x), expected)
+    with layer.watch(lambda *_: calls.append(1)), layer.watch_gradients(lambda *_: calls.append(1)):
+        twin = copier(layer)
+        x = torch.randn(4, 2, 3)
+        expected = layer(x)
+        count = len(calls)
+        assert_close(twin(x), expected)
     assert len(calls) == count
-    handle.remove()
+
+
+@layers
+@paths
+@pytest.mark.parametrize("copier", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
+def test_copies_and_pickles_compute_the_same_apart_from_the_original(kind, backend, copier):
+    layer, x = kind(3, 5, num_layers=2, backend=backend), torch.randn(8, 2, 3)
+    layer(x)[0].sum().backward()
+    twin = copier(layer)
+    assert twin.path(x) == layer.path(x)
+    assert_close(twin(x), layer(x))
     with torch.no_grad():
         twin.weight_hh_l0.zero_()
     assert layer.weight_hh_l0.abs().sum() > 0
@@ -276,11 +479,30 @@ def test_export(kind, backend, strict):
 
 
 @layers
-@pytest.mark.parametrize("backend", ["loop", "auto"])
+@paths
 def test_functional_call_uses_the_parameters_that_are_given(kind, backend):
-    layer, other = kind(3, 5, backend=backend), kind(3, 5)
-    x = torch.randn(4, 2, 3)
-    assert_close(functional_call(layer, dict(other.named_parameters()), (x,)), other(x))
+    layer, other, x = kind(3, 5, backend=backend), kind(3, 5), torch.randn(8, 2, 3)
+    expected = layer(x)
+    given = {name: p.detach().requires_grad_() for name, p in other.named_parameters()}
+    output = functional_call(layer, given, (x,))[0]
+    assert_close(output, other(x)[0])
+    found = torch.autograd.grad(output.square().sum(), list(given.values()))
+    assert_close(found, torch.autograd.grad(other(x)[0].square().sum(), list(other.parameters())))
+    assert_close(layer(x), expected)  # its own are back
+
+
+@layers
+def test_hand_named_under_a_transform_is_refused(kind):
+    layer = kind(3, 5, backend="hand")
+    with pytest.raises(ValueError, match=r"backend='hand' is not possible, since a torch\.func transform is under way"):
+        grad(lambda x: layer(x)[0].sum())(torch.randn(8, 2, 3))
+
+
+@layers
+def test_jacrev_matches_autograd(kind):
+    layer, x = kind(3, 5, dtype=torch.float64), torch.randn(8, 2, 3, dtype=torch.float64)
+    expected = torch.autograd.functional.jacobian(lambda x: layer(x)[0], x)
+    assert_close(jacrev(lambda x: layer(x)[0])(x), expected, rtol=0, atol=1e-10)
 
 
 @layers
@@ -319,14 +541,117 @@ def test_forward_mode_and_hessian(kind):
 
 
 @layers
-def test_a_parametrized_weight_is_used(kind):
-    layer = kind(5, 5, backend="loop")
-    parametrizations.spectral_norm(layer, "weight_hh_l0")
-    layer.eval()
-    x = torch.randn(4, 2, 5)
-    plain = kind(5, 5)
-    plain.load_state_dict({name: getattr(layer, name) for name in plain.state_dict()})
-    assert_close(layer(x), plain(x))
+@paths
+@pytest.mark.parametrize("parametrize", [parametrizations.weight_norm, parametrizations.orthogonal])
+def test_a_parametrized_weight_is_used_trained_and_copied(kind, backend, parametrize):
+    layer, x = kind(5, 5, backend=backend), torch.randn(8, 2, 5)
+    parametrize(layer, "weight_hh_l0")
+    for _ in range(2):  # the weight is computed anew after each change
+        plain = kind(5, 5)
+        plain.load_state_dict({name: getattr(layer, name) for name in plain.state_dict()})
+        assert_close(layer(x), plain(x))
+        layer.zero_grad()
+        layer(x)[0].square().sum().backward()
+        assert all(p.grad is not None for p in layer.parameters())
+        torch.optim.SGD(layer.parameters(), 0.1).step()
+    assert_close(copy.deepcopy(layer)(x), layer(x))
+
+
+@layers
+@paths
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_checkpointing_gives_the_same_gradients(kind, backend, use_reentrant):
+    layer = kind(3, 5, num_layers=2, bidirectional=True, backend=backend, dtype=torch.float64)
+    x = torch.randn(8, 2, 3, dtype=torch.float64, requires_grad=True)
+    wanted = [x, *layer.parameters()]
+    layer(x)[0].square().sum().backward()
+    expected = [leaf.grad for leaf in wanted]
+    for leaf in wanted:
+        leaf.grad = None
+    checkpoint(lambda x: layer(x)[0], x, use_reentrant=use_reentrant).square().sum().backward()
+    assert_close([leaf.grad for leaf in wanted], expected, rtol=0, atol=1e-12)
+
+
+@layers
+@paths
+def test_frozen_weights_get_no_gradient_and_the_others_the_same(kind, backend):
+    layer, x = kind(3, 5, backend=backend), torch.randn(8, 2, 3)
+    expected = dict(
+        zip(layer.state_dict(), torch.autograd.grad(layer(x)[0].sum(), list(layer.parameters())), strict=True)
+    )
+    for name in expected:
+        layer.requires_grad_(True)
+        layer.zero_grad()
+        layer.get_parameter(name).requires_grad_(False)
+        layer(x)[0].sum().backward()
+        for other, parameter in layer.named_parameters():
+            assert (parameter.grad is None) == (other == name)
+            if other != name:
+                assert_close(parameter.grad, expected[other])
+
+
+@layers
+@paths
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_without_gradients_the_output_is_the_same_and_has_no_graph(kind, backend, mode):
+    layer, x = kind(3, 5, num_layers=2, bidirectional=True, backend=backend), torch.randn(8, 2, 3)
+    packed = pack_padded_sequence(x, torch.tensor([5, 8]), enforce_sorted=False)
+    for input in (x, packed):
+        expected = layer(input)
+        with mode():
+            found = layer(input)
+        assert_close(found[1], expected[1])
+        output = found[0] if input is x else found[0].data
+        assert_close(output, expected[0] if input is x else expected[0].data)
+        assert not output.requires_grad
+
+
+@layers
+@pytest.mark.parametrize("backend", ["loop", "hand"])
+def test_output_may_be_changed_in_place_and_the_graph_kept(kind, backend):
+    layer, x = kind(3, 5, backend=backend), torch.randn(8, 2, 3)
+    weights = list(layer.parameters())
+    expected = torch.autograd.grad(layer(x)[0].mul(2).square().sum(), weights)
+    loss = layer(x)[0].mul_(2).square().sum()
+    for _ in range(2):
+        assert_close(torch.autograd.grad(loss, weights, retain_graph=True), expected)
+
+
+@layers
+@compiles
+@pytest.mark.parametrize("backend", ["loop", "auto"])
+def test_a_compiled_model_that_contains_the_layer_is_right(kind, backend):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.head = kind(3, 5, bidirectional=True, backend=backend), nn.Linear(10, 2)
+
+        def forward(self, x):
+            return self.head(self.layer(x)[0]).tanh()
+
+    torch.compiler.reset()
+    model, x = Model(), torch.randn(6, 2, 3)
+    expected = model(x)
+    gradients = torch.autograd.grad(expected.square().sum(), list(model.parameters()))
+    output = torch.compile(model, backend="aot_eager")(x)
+    assert_close(output, expected)
+    assert_close(torch.autograd.grad(output.square().sum(), list(model.parameters())), gradients)
+
+
+@layers
+@compiles
+def test_a_frame_that_is_compiled_inside_one_that_is_not_is_right(kind, monkeypatch):
+    """Where the rule itself was not compiled it may pick the hand-written pass, whose frames then are."""
+    torch.compiler.reset()
+    layer, x = kind(3, 5), torch.randn(3, 2, 3)
+    packed = pack_padded_sequence(x, torch.tensor([2, 3]), enforce_sorted=False)
+    for input in (x, packed):
+        expected = layer(input)
+        run = torch.compile(base.by_hand, backend="eager")
+        zeros = tuple(torch.zeros(1, 2, 5) for _ in layer.state_names)
+        output, final = run(layer, input, zeros)
+        assert_close(tuple(output), tuple(expected[0])) if input is packed else assert_close(output, expected[0])
+        assert_close(list(final), states_of(expected[1]))
 
 
 @layers
@@ -340,13 +665,14 @@ def test_autocast_converts_by_itself(kind, backend):
 
 
 @layers
-def test_an_empty_batch_gives_an_empty_output(kind):
-    layer = kind(3, 5, backend="loop")
+@pytest.mark.parametrize("backend", ["loop", "hand"])
+def test_an_empty_batch_gives_an_empty_output(kind, backend):
+    layer = kind(3, 5, backend=backend)
     assert layer(torch.zeros(4, 0, 3))[0].shape == (4, 0, 5)
 
 
 @layers
-@pytest.mark.parametrize("backend", ["loop", "torch"])
+@pytest.mark.parametrize("backend", ["loop", "hand", "torch"])
 def test_nan_goes_through(kind, backend):
     x = torch.zeros(4, 2, 3)
     x[1, 0] = torch.nan
@@ -368,7 +694,7 @@ REFUSED = [
     (
         lambda: seqlab.RNN(3, 5, backend="cuda"),
         ValueError,
-        "RNN: expected backend to be one of auto, loop, torch, got 'cuda'",
+        "RNN: expected backend to be one of auto, loop, hand, torch, got 'cuda'",
     ),
     (
         lambda: seqlab.RNN(3, 5, nonlinearity="gelu"),
@@ -402,6 +728,26 @@ def test_a_watcher_and_torchs_kernels_exclude_each_other():
         layer(torch.zeros(4, 2, 3))
 
 
+def test_what_the_hand_cannot_do_is_refused_with_the_reason():
+    layer, x = seqlab.GRU(3, 5, backend="hand"), torch.zeros(8, 2, 3)
+    with pytest.raises(ValueError, match=r"GRU: backend='hand' is not possible, since it computes in float32 .*'loop'"):
+        layer.bfloat16()(x.bfloat16())
+    layer.float().watch(lambda *_: None)
+    with pytest.raises(ValueError, match="GRU: backend='hand' is not possible, since a watcher wants the state after"):
+        layer(x)
+    with pytest.raises(ValueError, match=r"GRU: expected input \(L, N, H_in\).*got \(8, 2, 4\)"):
+        layer.path(torch.zeros(8, 2, 4))
+
+
+def test_a_watcher_of_gradients_and_torchs_kernels_exclude_each_other():
+    layer = seqlab.LSTM(3, 5, backend="torch")
+    layer.watch_gradients(lambda *_: None)
+    with pytest.raises(ValueError, match="backend='torch' is not possible, since a watcher wants the gradient of each"):
+        layer(torch.zeros(4, 2, 3))
+    with torch.no_grad():
+        layer(torch.zeros(4, 2, 3))
+
+
 packed = pack_padded_sequence(torch.zeros(4, 2, 4), torch.tensor([4, 2]))
 INPUTS = [
     (
@@ -430,7 +776,7 @@ INPUTS = [
 
 
 @layers
-@pytest.mark.parametrize("backend", ["loop", "torch"])
+@pytest.mark.parametrize("backend", ["loop", "hand", "torch"])
 @pytest.mark.parametrize(("input", "error", "message"), INPUTS)
 def test_an_input_that_does_not_fit_is_refused(kind, backend, input, error, message):
     with pytest.raises(error, match=f"{kind.__name__}: .*{message}"):

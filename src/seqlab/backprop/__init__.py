@@ -14,12 +14,13 @@ stays in the loop over time is the recurrence alone. The derivation has the same
    product: dW_ih = Σ da_t x_tᵀ, dW_hh = Σ da_t h_{t-1}ᵀ, db = Σ da_t. So is dx_t = W_ihᵀ da_t, for all t.
 
 ``passes`` holds steps 3 and 4, with the factors of each cell; ``sequence`` steps 2 and 5, which all cells share, and
-the functions below; ``products`` the matrix products.
+the functions below.
 
 Where it differs from autograd: a gradient that shrinks from step to step ends as subnormal numbers, with which some
 CPUs calculate many times slower. On a CPU a dh_t (or dc_t) whose numbers are all below 1e-30 in float32,
 2e-300 in float64, counts as zero: the loop looks every 16 steps, and leaves out the steps that nothing reaches. So what
-earlier steps would have amplified again from below that is lost; the loop over ``cells`` keeps it.
+earlier steps would have amplified again from below that is lost. The loop over ``cells`` keeps it, and so does a pass
+that is monitored.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from ..cells import gru_step, lstm_step, rnn_step
-from .products import Adder, adder, linear
 
 Tensors = tuple[Tensor, ...]
 Weights = tuple[Tensor, Tensor, Tensor | None, Tensor | None]  # W_ih, W_hh, b_ih, b_hh
@@ -40,11 +39,11 @@ class Cell:
         raise NotImplementedError
 
     def backward(
-        self, totals: Sequence[Tensor], buffers: Tensors, sizes: list[int], recur: list[Adder]
+        self, totals: Sequence[Tensor], buffers: Tensors, sizes: list[int], parts: Tensors, small: float
     ) -> tuple[Tensor, Factors]:
         """Run back over some steps, given their rows of the buffers. Complete ``totals``, which are dh (and dc).
 
-        ``recur[k]`` is the function (out, d): out += d W, for part k of W_hh.
+        ``parts`` is W_hh, cut by :meth:`parts`; ``small`` as in :func:`vanished`.
         Returns da (R, G), to which W_ih x contributes, and for each part of W_hh its da and what it multiplied.
         """
         raise NotImplementedError
@@ -70,21 +69,21 @@ class RNNPass(Cell):
         h = states_from(state[0], input)
         linear(input, W_ih, b_ih + b_hh, out=h[sizes[0] :])  # a_t lies where h_t will
         before, after = around(h, sizes)
-        add_Wh, activate_ = adder(W_hh, sizes[0]), torch.tanh_ if self.nonlinearity == "tanh" else torch.relu_
+        W, activate_ = transposed(W_hh), torch.tanh_ if self.nonlinearity == "tanh" else torch.relu_
         for t in range(len(sizes)):
-            activate_(add_Wh(after[t], before[t]))
+            activate_(after[t].addmm_(before[t], W))
         return (h,)
 
     def backward(
-        self, totals: Sequence[Tensor], buffers: Tensors, sizes: list[int], recur: list[Adder]
+        self, totals: Sequence[Tensor], buffers: Tensors, sizes: list[int], parts: Tensors, small: float
     ) -> tuple[Tensor, Factors]:
-        (dh,), (h,), (add_dW,) = totals, buffers, recur
+        (dh,), (h,), (W,) = totals, buffers, parts
         ht = h[-sum(sizes) :]
         da = minus(h.new_ones(()), ht, ht) if self.nonlinearity == "tanh" else (ht > 0).to(h.dtype)
         das, (dh_before, dh_after) = da.split(sizes), around(dh, sizes)
-        for t in backwards(dh_after):
+        for t in backwards(small, dh_after):
             das[t].mul_(dh_after[t])
-            add_dW(dh_before[t], das[t])
+            dh_before[t].addmm_(das[t], W)
         return da, [(da, previous(h, sizes))]
 
 
@@ -114,9 +113,9 @@ class LSTMPass(Cell):
         linear(input, W_ih, b_ih + b_hh, out=gates)
         (h_before, h_after), (c_before, c_after), tanh_cs = around(h, sizes), around(c, sizes), tanh_c.split(sizes)
         a, a_if, (i, f, g, o) = (gates.split(sizes), gates[:, : 2 * H].split(sizes), blocks(gates, 4, sizes))
-        add_Wh = adder(W_hh, sizes[0])
+        W = transposed(W_hh)
         for t in range(len(sizes)):
-            add_Wh(a[t], h_before[t])
+            a[t].addmm_(h_before[t], W)
             a_if[t].sigmoid_()
             g[t].tanh_()
             o[t].sigmoid_()
@@ -125,9 +124,9 @@ class LSTMPass(Cell):
         return h, c, gates, tanh_c
 
     def backward(
-        self, totals: Sequence[Tensor], buffers: Tensors, sizes: list[int], recur: list[Adder]
+        self, totals: Sequence[Tensor], buffers: Tensors, sizes: list[int], parts: Tensors, small: float
     ) -> tuple[Tensor, Factors]:
-        (dh, dc), (h, c, gates, tanh_c), (add_dW,) = totals, buffers, recur
+        (dh, dc), (h, c, gates, tanh_c), (W,) = totals, buffers, parts
         i, f, g, o = gates.chunk(4, 1)
         da, ot, ig, fc = torch.empty_like(gates), h[-len(gates) :], i * g, f * previous(c, sizes)
         da_i, da_f, da_g, da_o = da.chunk(4, 1)
@@ -139,12 +138,12 @@ class LSTMPass(Cell):
         das, das_ifg, das_o = da.split(sizes), da.unflatten(1, (4, -1))[:, :3].split(sizes), da_o.split(sizes)
         (dh_before, dh_after), (dc_before, dc_after) = around(dh, sizes), around(dc, sizes)
         dc_wide, fs, dc_dhs = dc[-len(da) :].unsqueeze(1).split(sizes), f.split(sizes), dc_dh.split(sizes)
-        for t in backwards(dh_after, dc_after):
+        for t in backwards(small, dh_after, dc_after):
             dc_after[t].addcmul_(dh_after[t], dc_dhs[t])
             das_o[t].mul_(dh_after[t])
             das_ifg[t].mul_(dc_wide[t])
             dc_before[t].addcmul_(dc_after[t], fs[t])
-            add_dW(dh_before[t], das[t])
+            dh_before[t].addmm_(das[t], W)
         return da, [(da, previous(h, sizes))]
 
 
@@ -175,18 +174,18 @@ class GRUAfter(Cell):
         rzq[:, 2 * H :] = b_hh[2 * H :]
         (before, after), a, a_rz, ns = around(h, sizes), rzq.split(sizes), rzq[:, : 2 * H].split(sizes), n.split(sizes)
         r, z, q = blocks(rzq, 3, sizes)
-        add_Wh = adder(W_hh, sizes[0])
+        W = transposed(W_hh)
         for t in range(len(sizes)):
-            add_Wh(a[t], before[t])
+            a[t].addmm_(before[t], W)
             a_rz[t].sigmoid_()
             ns[t].addcmul_(r[t], q[t]).tanh_()
             torch.lerp(ns[t], before[t], z[t], out=after[t])
         return h, rzq, n
 
     def backward(
-        self, totals: Sequence[Tensor], buffers: Tensors, sizes: list[int], recur: list[Adder]
+        self, totals: Sequence[Tensor], buffers: Tensors, sizes: list[int], parts: Tensors, small: float
     ) -> tuple[Tensor, Factors]:
-        (dh,), (h, rzq, n), (add_dW,) = totals, buffers, recur
+        (dh,), (h, rzq, n), (W,) = totals, buffers, parts
         r, z, q = rzq.chunk(3, 1)
         h_previous, d_rzq = previous(h, sizes), torch.empty_like(rzq)
         da_r, da_z, dq = d_rzq.chunk(3, 1)
@@ -198,10 +197,10 @@ class GRUAfter(Cell):
         minus(hz, hz, z, out=da_z)
         ds, ds_wide, zs = d_rzq.split(sizes), d_rzq.unflatten(1, (3, -1)).split(sizes), z.split(sizes)
         (dh_before, dh_after), dh_wide = around(dh, sizes), dh[-len(n) :].unsqueeze(1).split(sizes)
-        for t in backwards(dh_after):
+        for t in backwards(small, dh_after):
             ds_wide[t].mul_(dh_wide[t])
             dh_before[t].addcmul_(dh_after[t], zs[t])
-            add_dW(dh_before[t], ds[t])
+            dh_before[t].addmm_(ds[t], W)
         return torch.cat((da_r, da_z, da_n.mul_(dh[-len(n) :])), 1), [(d_rzq, h_previous)]
 
 
@@ -234,17 +233,17 @@ class GRUBefore(Cell):
         linear(input, W_ih, b_ih + b_hh, out=rzn)
         (before, after), a_rz, ps = around(h, sizes), rzn[:, : 2 * H].split(sizes), p.split(sizes)
         r, z, n = blocks(rzn, 3, sizes)
-        add_Wh, add_Wp = (adder(W, sizes[0]) for W in self.parts(W_hh))
+        W_rz, W_n = (transposed(W) for W in self.parts(W_hh))
         for t in range(len(sizes)):
-            add_Wh(a_rz[t], before[t]).sigmoid_()
-            add_Wp(n[t], torch.mul(r[t], before[t], out=ps[t])).tanh_()
+            a_rz[t].addmm_(before[t], W_rz).sigmoid_()
+            n[t].addmm_(torch.mul(r[t], before[t], out=ps[t]), W_n).tanh_()
             torch.lerp(n[t], before[t], z[t], out=after[t])
         return h, rzn, p
 
     def backward(
-        self, totals: Sequence[Tensor], buffers: Tensors, sizes: list[int], recur: list[Adder]
+        self, totals: Sequence[Tensor], buffers: Tensors, sizes: list[int], parts: Tensors, small: float
     ) -> tuple[Tensor, Factors]:
-        (dh,), (h, rzn, p), (add_dW_rz, add_dW_n), H = totals, buffers, recur, totals[0].shape[1]
+        (dh,), (h, rzn, p), (W_rz, W_n), H = totals, buffers, parts, totals[0].shape[1]
         r, z, n = rzn.chunk(3, 1)
         h_previous, da, dp = previous(h, sizes), torch.empty_like(rzn), torch.zeros_like(p)
         da_r, da_z, da_n = da.chunk(3, 1)
@@ -255,12 +254,22 @@ class GRUBefore(Cell):
         das_zn, das_rz = da.unflatten(1, (3, -1))[:, 1:].split(sizes), da[:, : 2 * H].split(sizes)
         das_r, das_n, dps, rs, zs = (x.split(sizes) for x in (da_r, da_n, dp, r, z))
         (dh_before, dh_after), dh_wide = around(dh, sizes), dh[-len(p) :].unsqueeze(1).split(sizes)
-        for t in backwards(dh_after):
+        for t in backwards(small, dh_after):
             das_zn[t].mul_(dh_wide[t])
-            das_r[t].mul_(add_dW_n(dps[t], das_n[t]))
+            das_r[t].mul_(dps[t].addmm_(das_n[t], W_n))
             dh_before[t].addcmul_(dh_after[t], zs[t]).addcmul_(dps[t], rs[t])
-            add_dW_rz(dh_before[t], das_rz[t])
+            dh_before[t].addmm_(das_rz[t], W_rz)
         return da, [(da[:, : 2 * H], h_previous), (da_n, p)]
+
+
+def linear(x: Tensor, W: Tensor, b: Tensor, out: Tensor) -> Tensor:
+    """out = x Wᵀ + b: x (R, K), W (G, K), b (G), out (R, G)."""
+    return torch.addmm(b, x, W.t(), out=out)
+
+
+def transposed(W: Tensor) -> Tensor:
+    """Wᵀ, with its rows one after the other in memory: so the products with it take down to half the time."""
+    return W.t().contiguous()
 
 
 def states_from(initial: Tensor, input: Tensor) -> Tensor:
@@ -284,23 +293,19 @@ def previous(states: Tensor, sizes: list[int]) -> Tensor:
     return torch.cat(around(states, sizes)[0])
 
 
-def backwards(*totals: Sequence[Tensor]) -> Iterator[int]:
+def backwards(small: float, *totals: Sequence[Tensor]) -> Iterator[int]:
     """The steps from the last to the first; gradients that have :func:`vanished` on the way are set to zero."""
     for t in reversed(range(len(totals[0]))):
-        if t % 16 == 8 and all(vanished(total[t]) for total in totals):
+        if t % 16 == 8 and all(vanished(total[t], small) for total in totals):
             for total in totals:
                 total[t].zero_()
         yield t
 
 
-def vanished(total: Tensor) -> bool:
-    """Whether no number is as large as 1e-30 in float32, 2e-300 in float64: 10⁸ times the smallest normal number.
-
-    A GPU, where subnormal numbers cost nothing and a look would make the CPU wait, is not asked.
-    """
-    if total.device.type != "cpu" or total.numel() == 0:
+def vanished(total: Tensor, small: float) -> bool:
+    """Whether all numbers are below ``small``; if that is 0, none is looked at."""
+    if not small or total.numel() == 0:
         return False
-    small = 1e8 * torch.finfo(total.dtype).tiny
     return abs(total[0, 0].item()) < small and bool((total.abs() < small).all())  # most often one number tells
 
 

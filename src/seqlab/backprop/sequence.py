@@ -12,9 +12,9 @@ from torch.autograd import Function, forward_ad
 
 from ..checks import check_nonlinearity, check_step
 from .passes import Cell, GRUAfter, GRUBefore, LSTMPass, RNNPass, Weights, vanished
-from .products import adder, linear, outer
 
-Monitor = Callable[[dict[str, Tensor]], object]
+Receiver = Callable[[dict[str, Tensor]], object]
+Monitor = Callable[[dict[str, Tensor]], Receiver | None]
 
 
 class _Call(NamedTuple):
@@ -37,6 +37,7 @@ class _Sequence(Function):
         biases = (W_hh.new_zeros(len(W_hh)) if b is None else b for b in (b_ih, b_hh))
         buffers = call.cell.forward(input, state, call.sizes, W_ih, W_hh, *biases)
         ctx.call = call
+        ctx.receive = call.monitor and call.monitor(_named(call, buffers))
         ctx.save_for_backward(input, W_ih, W_hh, b_ih, b_hh, *state, *buffers)
         ctx.set_materialize_grads(False)
         return buffers[0][call.sizes[0] :].clone(), *(b[call.last].clone() for b in buffers[: len(state)])
@@ -51,16 +52,23 @@ class _Sequence(Function):
             return (None,) * (1 + len(needs))
         with torch.autocast(tensors[0].device.type, enabled=False):
             if not torch.is_grad_enabled():
-                return None, *_by_hand(call, needs, tensors, buffers, grads)
-            if call.monitor is not None:
+                return None, *_by_hand(call, needs, tensors, buffers, grads, ctx.receive)
+            if ctx.receive is not None:
                 with torch.no_grad():
-                    _by_hand(call, [False] * len(needs), tensors, buffers, grads)
+                    _by_hand(call, [False] * len(needs), tensors, buffers, grads, ctx.receive)
             return None, *_by_loop(call, needs, tensors, grads)
 
 
-def _by_hand(call: _Call, needs: Sequence[bool], tensors: Any, buffers: Any, grads: Any) -> list[Tensor | None]:
+def _named(call: _Call, buffers: Sequence[Tensor]) -> dict[str, Tensor]:
+    """The rows of all steps, of the buffers that belong to states."""
+    return {name: buffer[call.sizes[0] :] for name, buffer in zip(call.cell.names, buffers, strict=False)}
+
+
+def _by_hand(
+    call: _Call, needs: Sequence[bool], tensors: Any, buffers: Any, grads: Any, receive: Receiver | None
+) -> list[Tensor | None]:
     """The gradients that are needed, in the order of the tensors: input, four weights, initial state."""
-    (cell, sizes, last, monitor), (input, W_ih, W_hh) = call, tensors[:3]
+    (cell, sizes, last, _), (input, W_ih, W_hh) = call, tensors[:3]
     need_input, need_W_ih, need_W_hh, need_b_ih, need_b_hh, *need_state = needs
     L, N, R, H = len(sizes), sizes[0], len(input), W_hh.shape[1]
     totals = [torch.empty_like(buffer) for buffer in buffers[: len(cell.names)]]  # (N + R, H): dh, dc
@@ -71,7 +79,9 @@ def _by_hand(call: _Call, needs: Sequence[bool], tensors: Any, buffers: Any, gra
             total[last] += final
     d_input = torch.empty_like(input) if need_input else None
     d_weights: dict[str, Tensor] = {}
-    recur = [adder(W.t(), N) for W in cell.parts(W_hh)]
+    parts = cell.parts(W_hh.contiguous())
+    # 10⁸ times the smallest normal number. On a GPU subnormal numbers cost nothing, and a look would make the CPU wait.
+    small = 0.0 if receive or W_hh.device.type != "cpu" else 1e8 * torch.finfo(W_hh.dtype).tiny
     rows = list(accumulate(sizes, initial=0))  # where each step starts
     # Blocks of steps, small enough for the processor's cache.
     block = -(-L // max(1, R // max(512, 2**17 // H), L // 128))
@@ -80,25 +90,25 @@ def _by_hand(call: _Call, needs: Sequence[bool], tensors: Any, buffers: Any, gra
         here, states = slice(rows[start], rows[stop]), slice(N + rows[start - 1] if start else 0, N + rows[stop])
         dh_dc = [total[states] for total in totals]
         n = sizes[stop - 1]  # the last rows, to which later steps have contributed
-        if stop < L and all(vanished(d[-n:]) for d in dh_dc) and not any(bool(d[:-n].any()) for d in dh_dc):
+        if stop < L and all(vanished(d[-n:], small) for d in dh_dc) and not any(bool(d[:-n].any()) for d in dh_dc):
             if d_input is not None:
                 d_input[here] = 0
             continue
         used = tuple(b[states if k < len(totals) else here] for k, b in enumerate(buffers))
-        da, factors = cell.backward(dh_dc, used, sizes[start:stop], recur)
+        da, factors = cell.backward(dh_dc, used, sizes[start:stop], parts, small)
         found = {}
         if d_input is not None:
-            linear(da, W_ih.t(), None, out=d_input[here])
+            torch.mm(da, W_ih, out=d_input[here])
         if need_W_ih:
-            found["W_ih"] = outer(da, input[here])
+            found["W_ih"] = da.t() @ input[here]
         if need_W_hh:
-            found["W_hh"] = _joined([outer(d, x) for d, x in factors])
+            found["W_hh"] = _joined([d.t() @ x for d, x in factors])
         if need_b_ih or need_b_hh:
             found["b_ih"] = da.sum(0)
             found["b_hh"] = found["b_ih"].clone() if factors[0][0] is da else _joined([d.sum(0) for d, _ in factors])
         d_weights = {name: d_weights[name] + d for name, d in found.items()} if d_weights else found
-    if monitor is not None:
-        monitor({name: total[N:] for name, total in zip(cell.names, totals, strict=True)})
+    if receive is not None:
+        receive(_named(call, totals))
     d_state = [total[:N] if need else None for total, need in zip(totals, need_state, strict=True)]
     return [d_input, *(d_weights.get(name) for name in ("W_ih", "W_hh", "b_ih", "b_hh")), *d_state]
 
@@ -110,11 +120,7 @@ def _joined(parts: list[Tensor]) -> Tensor:
 def _by_loop(call: _Call, needs: Sequence[bool], tensors: Any, grads: Any) -> list[Tensor | None]:
     """The same, as a differentiable function of the tensors and of the gradients that come in."""
     tensors = [None if x is None else x.view_as(x) for x in tensors]  # apart from the history of the originals
-    input, weights, states = tensors[0], tensors[1:5], [tuple(tensors[5:])]
-    for x in input.split(call.sizes):
-        states.append(call.cell.step(x, tuple(s[: len(x)] for s in states[-1]), weights))
-    buffers = [torch.cat(s) for s in zip(*states, strict=True)]  # (N + R, H)
-    outputs = [buffers[0][call.sizes[0] :], *(b[call.last] for b in buffers)]
+    outputs = _loop(call, *tensors)
     reached = [k for k, grad in enumerate(grads) if grad is not None]
     wanted = [x for x, need in zip(tensors, needs, strict=True) if need]
     found = iter(
@@ -123,6 +129,15 @@ def _by_loop(call: _Call, needs: Sequence[bool], tensors: Any, grads: Any) -> li
         )
     )
     return [next(found) if need else None for need in needs]
+
+
+def _loop(call: _Call, input: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Any, b_hh: Any, *state: Tensor) -> list[Tensor]:
+    """What the pass computes, (R, H), and the final states, by the cell's step."""
+    states = [state]
+    for x in input.split(call.sizes):
+        states.append(call.cell.step(x, tuple(s[: len(x)] for s in states[-1]), (W_ih, W_hh, b_ih, b_hh)))
+    buffers = [torch.cat(s) for s in zip(*states, strict=True)]  # (N + R, H)
+    return [buffers[0][call.sizes[0] :], *(b[call.last] for b in buffers)]
 
 
 def hand_obstacle(input: Tensor) -> str:
@@ -138,8 +153,14 @@ def hand_obstacle(input: Tensor) -> str:
     """
     if torch.compiler.is_compiling():
         return "torch.compile or torch.export is tracing"
+    if torch.jit.is_tracing():
+        return "torch.jit is tracing"
+    if type(input) not in (Tensor, torch.nn.Parameter):
+        return f"it computes with plain tensors, not with {type(input).__name__}"
     if input.dtype not in (torch.float32, torch.float64):
         return f"it computes in float32 and float64, not in {input.dtype}"
+    if not torch.amp.is_autocast_available(input.device.type):
+        return f"it does not run on the device {input.device.type}"
     if torch.is_autocast_enabled(input.device.type):
         return "autocast is on, which would change the dtype inside"
     if torch._C._are_functorch_transforms_active():
@@ -159,7 +180,8 @@ def _run(
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Bring the input into rows in the order in which they are read, run, and bring the output back."""
     obstacle = hand_obstacle(input)
-    if obstacle:
+    compiling = torch.compiler.is_compiling()  # asked for earlier, a caller that is not compiled itself gets a no
+    if obstacle and not compiling:
         raise RuntimeError(f"{who}: the hand-written pass cannot run, since {obstacle}; loop over the cell's steps")
     _check(who, cell, input, state, weights, batch_sizes)
     last: Any
@@ -177,11 +199,14 @@ def _run(
         def arranged(x: Tensor) -> Tensor:
             return x.index_select(0, mirror) if reverse else x
 
-    def report(totals: dict[str, Tensor]) -> object:
-        return monitor and monitor({name: arranged(total) for name, total in totals.items()})
+    def watched(states: dict[str, Tensor]) -> Receiver | None:
+        receive = monitor and monitor({name: arranged(rows) for name, rows in states.items()})
+        return receive and (lambda totals: receive({name: arranged(rows) for name, rows in totals.items()}))
 
-    call = _Call(cell, sizes, last, report if monitor else None)
-    output, *final = _Sequence.apply(call, rows, *weights, *state)
+    tensors = (input, *state, *weights)
+    has_graph = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
+    call = _Call(cell, sizes, last, watched if monitor and has_graph else None)
+    output, *final = (_loop if compiling else _Sequence.apply)(call, rows, *weights, *state)
     return arranged(output), tuple(final)
 
 
@@ -234,8 +259,9 @@ def rnn_sequence(
         weight_ih, weight_hh, bias_ih, bias_hh, nonlinearity: as in :func:`seqlab.cells.rnn_step`.
         reverse: read from the end, each sequence from its own.
         batch_sizes: ``PackedSequence.batch_sizes``.
-        monitor: a function that is called once in each backward pass with the total gradients of all steps,
-            {"h": dL/dh_t}, in the layout of the output. They may be kept.
+        monitor: a function that is called with the states after all steps, {"h": h_t}, if a backward pass can follow.
+            What it returns, a function or None, is called in each backward pass with their total gradients,
+            {"h": dL/dh_t}. Both are in the layout of the output, and may be kept but not changed.
 
     Shape:
         input (L, N, H_in), output (L, N, H); with batch_sizes (R, H_in) and (R, H) for R = their sum. hx, h_n (N, H).
@@ -247,8 +273,8 @@ def rnn_sequence(
         ValueError: the shapes don't fit each other, or the nonlinearity is unknown.
         RuntimeError: :func:`hand_obstacle` says why.
 
-    Differs: gradients smaller than 1e-30 (float64: 2e-300) count as zero, see the module's description. A gradient
-        that is to be differentiated again (create_graph) is computed by the loop.
+    Differs: gradients smaller than 1e-30 (float64: 2e-300) count as zero, see the module's description; not so
+        under a monitor. A gradient that is to be differentiated again (create_graph) is computed by the loop.
 
     >>> layer = torch.nn.RNN(3, 5)
     >>> x, h0 = torch.randn(4, 2, 3), torch.zeros(2, 5)
@@ -275,8 +301,8 @@ def lstm_sequence(
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """:func:`seqlab.cells.lstm_step` over a sequence, with the gradient derived by hand.
 
-    Args, Shape, Raises, Differs: as :func:`rnn_sequence`, with hx = (h_0, c_0); the monitor gets {"h": dL/dh_t,
-    "c": dL/dc_t}.
+    Args, Shape, Raises, Differs: as :func:`rnn_sequence`, with hx = (h_0, c_0); the monitor gets {"h": h_t, "c": c_t},
+    and their gradients.
 
     Returns:
         (output, (h_n, c_n)).

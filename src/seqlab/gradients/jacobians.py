@@ -49,6 +49,22 @@ def recurrent_jacobians(layer: RNN | LSTM | GRU, input: Tensor, hx: Any = None) 
     torch.Size([2, 5, 5])
     """
     who = "recurrent_jacobians"
+    x, before, _, weights = steps_of(who, layer, input, hx)
+
+    def step(x: Tensor, s: Tensor) -> Tensor:
+        return torch.cat(layer.step(x, s.chunk(len(layer.state_names), dim=-1), weights), dim=-1)
+
+    jacobians = vmap(vmap(jacrev(step, argnums=1)))(x, before)
+    return jacobians if input.dim() == 3 else jacobians.squeeze(1)
+
+
+def steps_of(
+    who: str, layer: RNN | LSTM | GRU, input: Tensor, hx: Any
+) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
+    """What each step computes with, cut off from the graph: x_t (L, N, H_in), s_{t-1} and s_t (L, N, S), the weights.
+
+    With them ``layer.step`` can be differentiated at all steps at once.
+    """
     if not isinstance(layer, (RNN, LSTM, GRU)):
         raise TypeError(f"{who}: expected a layer of seqlab (RNN, LSTM, GRU), got {type(layer).__name__}; {DROP_IN}")
     if isinstance(input, PackedSequence):
@@ -58,21 +74,16 @@ def recurrent_jacobians(layer: RNN | LSTM | GRU, input: Tensor, hx: Any = None) 
             f"{who}: expected one layer and one direction, got num_layers={layer.num_layers} and "
             f"bidirectional={layer.bidirectional}; copy the weights of one into a {type(layer).__name__} of its own"
         )
-    states: list[Tensor] = []  # s_t of shape (N, S)
+    states: list[Tensor] = []
     with torch.no_grad(), layer.watch(lambda _l, _d, _t, state: states.append(torch.cat([*state.values()], dim=-1))):
         layer(input, hx)
     parts = hx if isinstance(hx, (tuple, list)) else [hx]  # h_0, or h_0 and c_0, of shape (1, N, H) each
     first = torch.zeros_like(states[0]) if hx is None else torch.cat([*parts], dim=-1).detach().view_as(states[0])
-    before = torch.stack([first, *states[:-1]])  # (L, N, S)
+    s = torch.stack([first, *states])
     x = input.detach() if input.dim() == 3 else input.detach().unsqueeze(1)
-    x = x.transpose(0, 1) if layer.batch_first and input.dim() == 3 else x  # (L, N, H_in)
+    x = x.transpose(0, 1) if layer.batch_first and input.dim() == 3 else x
     weights = {name.removesuffix("_l0"): p.detach() for name, p in layer.named_parameters()}
-
-    def step(x: Tensor, s: Tensor) -> Tensor:
-        return torch.cat(layer.step(x, s.chunk(len(layer.state_names), dim=-1), weights), dim=-1)
-
-    jacobians = vmap(vmap(jacrev(step, argnums=1)))(x, before)
-    return jacobians if input.dim() == 3 else jacobians.squeeze(1)
+    return x, s[:-1], s[1:], weights
 
 
 def spectral_radius(matrix: Tensor) -> Tensor:

@@ -15,43 +15,95 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from ..recurrent import GRU, LSTM, RNN
+from ..recurrent.watching import Receiver, Values
 from .jacobians import DROP_IN
 from .report import SATURATED, Profile, Report, find
 
 
 @dataclass(eq=False)
 class _Record:
-    """Raw material of one profile, cut off from the graph: state and gradient at each step, errors at the outputs."""
+    """Raw material of one profile: of one state, in one or more calls along one time axis. A row is one sample's step.
+
+    R: rows of a call, the samples of its first step, then those of the second, and so on.
+    """
 
     state: str
     reverse: bool
     relu: bool
-    errors: list[Tensor]
-    states: dict[int, Tensor] = field(default_factory=dict)
-    gradients: dict[int, Tensor] = field(default_factory=dict)
+    errors: list[Tensor]  # by call: (R), from the loss straight to the outputs
+    scratch: dict[Any, Tensor]
+    sizes: list[Tensor] = field(default_factory=list)  # by call: (L), rows of each step
+    states: list[Tensor] = field(default_factory=list)  # by call: (R, H)
+    gradients: list[Tensor | None] = field(default_factory=list)
 
-    def add(self, t: int, gradient: Tensor) -> None:
-        """Hook of the state at t. A second backward pass adds to the first, as it does in parameters."""
-        self.gradients[t] = self.gradients.get(t, 0) + gradient.detach()
+    def open(self, values: Tensor | PackedSequence) -> int:
+        """Take up the states of a call; returns its place."""
+        if isinstance(values, PackedSequence):
+            self.sizes.append(values.batch_sizes)
+        else:
+            self.sizes.append(torch.full(values.shape[:1], values.shape[1]))
+        self.states.append(_rows(values))
+        self.gradients.append(None)
+        return len(self.states) - 1
+
+    def add(self, place: int, values: Tensor | PackedSequence) -> None:
+        """The gradients of a call. A second backward pass adds to the first, as it does in parameters."""
+        before = self.gradients[place]
+        self.gradients[place] = _rows(values) if before is None else before + _rows(values)
 
     def measure(self, dtype: torch.dtype) -> Tensor:
         """What the profile needs, in one vector (2 L + 4) that is still on the device."""
-        states = [self.states[t] for t in range(len(self.states))]
-        gradients = [self.gradients.get(t, torch.zeros_like(state)) for t, state in enumerate(states)]
-        s, g, e = torch.cat(states), torch.cat(gradients), torch.cat(self.errors)
-        squashed = s.tanh() if self.state == "c" else s * (not self.relu)
-        shares = [
-            (squashed.abs() > SATURATED).to(dtype).mean(),
-            (s == 0).all(0).to(dtype).mean(),
-            ((g != 0) & (g.abs() < torch.finfo(g.dtype).tiny)).to(dtype).mean(),
-            (e > 0.1 * e.max()).to(dtype).mean(),
-        ]
-        return torch.stack([*torch._foreach_norm([*gradients, *states], 2, dtype=dtype), *shares])
+        gradients = [torch.zeros_like(s) if g is None else g for s, g in zip(self.states, self.gradients, strict=True)]
+        s, g, e, sizes = (
+            x[0] if len(x) == 1 else torch.cat(x) for x in (self.states, gradients, self.errors, self.sizes)
+        )
+        step = torch.repeat_interleave(sizes).to(s.device)  # of each row
+
+        def norms(rows: Tensor) -> Tensor:
+            squares = _norms(rows, dtype).square()
+            return squares.new_zeros(len(sizes)).index_add_(0, step, squares).sqrt()
+
+        def share(size: Tensor) -> Tensor:
+            return size.mean(dtype=torch.promote_types(size.dtype, torch.float32)).to(dtype)
+
+        # All in one buffer, kept from step to step, and comparisons in place: new memory and booleans take most time.
+        size = torch.abs(s, out=_like(s, self.scratch))
+        dead = (size.amax(0) == 0).to(dtype).mean()
+        saturated = share((size.tanh_() if self.state == "c" else size).gt_(SATURATED)) * (not self.relu)
+        not_zero = share(torch.sign(g, out=_like(g, self.scratch)).abs_())
+        subnormal = not_zero - share(torch.abs(g, out=_like(g, self.scratch)).ge_(torch.finfo(g.dtype).tiny))
+        direct = (e > 0.1 * e.max()).to(dtype).mean()
+        return torch.cat([norms(g), norms(s), torch.stack([saturated, dead, subnormal, direct])])
 
     def profile(self, numbers: Tensor) -> Profile:
         """The profile from that vector."""
-        gradient, size, shares = numbers.split([len(self.states), len(self.states), 4])
+        L = (len(numbers) - 4) // 2
+        gradient, size, shares = numbers.split([L, L, 4])
         return Profile(self.state, self.reverse, gradient, size, *shares.tolist())
+
+
+def _norms(rows: Tensor, dtype: torch.dtype) -> Tensor:
+    """The norm of each row, (R, H) to (R), in float64: in float32 the square of 1e-23 is 0.
+
+    On a CPU the rows are not converted unless it makes a difference, which is five times faster.
+    """
+    if rows.dtype == torch.float32 and rows.device.type == "cpu":
+        quick = torch.linalg.vector_norm(rows, dim=1)
+        if bool(((quick > 1e-15) & (quick < 1e15)).all()):
+            return quick.to(dtype)
+    return torch.linalg.vector_norm(rows, dim=1, dtype=dtype)
+
+
+def _like(rows: Tensor, scratch: dict[Any, Tensor]) -> Tensor:
+    """Memory of the same shape, which may hold anything."""
+    key = rows.shape, rows.dtype, rows.device
+    if key not in scratch:
+        scratch[key] = torch.empty_like(rows)
+    return scratch[key]
+
+
+def _rows(values: Tensor | PackedSequence) -> Tensor:
+    return values.data if isinstance(values, PackedSequence) else values.flatten(0, 1)
 
 
 class GradientMonitor:
@@ -59,7 +111,8 @@ class GradientMonitor:
 
     A context manager around the training loop, with ``step`` as the callback: between ``backward()`` and the
     optimizer's step, and before clipping, which would hide an explosion. A block that never calls it gets one report,
-    at its end. In training steps that are not sampled nothing is watched, and the layers take their fast path.
+    at its end. In training steps that are sampled the layers take their hand-written pass, which has these gradients
+    at hand, or where it can't run, the loop; in the others nothing is watched.
 
     ‖∂L/∂h_t‖ shows vanishing where the loss reads the last steps. With an error at every step it stays level whatever
     the recurrence does; the verdict then is "undecided".
@@ -113,6 +166,7 @@ class GradientMonitor:
         self._count = 0  # training steps so far
         self._due: int | None = None  # number of reports on entering the block; None outside
         self._handles: list[Any] = []
+        self._scratch: dict[Any, Tensor] = {}
 
     def __enter__(self) -> GradientMonitor:
         if self._due is not None:
@@ -128,6 +182,7 @@ class GradientMonitor:
         finally:
             self._detach()
             self._due = None
+            self._scratch.clear()
 
     @property
     def report(self) -> Report:
@@ -148,16 +203,16 @@ class GradientMonitor:
             self._attach()
         return self.report if sampled else None
 
-    # Collecting: hooks on layers and states, in place only while a sampled step runs.
+    # Collecting: watchers and hooks, in place only while a sampled step runs.
 
     def _attach(self) -> None:
         self._records: dict[tuple[str, int, int, int, str], _Record] = {}  # name, call, layer, direction, state
         self._errors: dict[tuple[str, int], list[Tensor]] = {}  # by layer and call: gradients at the outputs
-        self._calls: dict[str, tuple[int, int]] = {}  # by layer: number of the running call, its first step
+        self._calls: dict[str, int] = {}  # by layer: number of the running call
         for name, layer in self.layers.items():
             self._handles += [
                 layer.register_forward_pre_hook(partial(self._see_call, name), with_kwargs=True),
-                layer.watch(partial(self._see_state, name)),
+                layer.watch_gradients(partial(self._see_states, name)),
                 layer.register_forward_hook(partial(self._see_output, name)),
             ]
 
@@ -170,48 +225,56 @@ class GradientMonitor:
         hx = args[1] if len(args) > 1 else kwargs.get("hx")
         h = hx[0] if isinstance(hx, (tuple, list)) else hx
         goes_on = h is not None and h.grad_fn is not None
-        call, _ = self._calls.get(name, (1, 0))
-        steps = max((len(r.states) for key, r in self._records.items() if key[:2] == (name, call)), default=0)
-        self._calls[name] = (call, steps) if goes_on or not steps else (call + 1, 0)
+        call = self._calls.get(name, 1)
+        taken = any(key[:2] == (name, call) for key in self._records)
+        self._calls[name] = call + 1 if taken and not goes_on else call
 
-    def _see_state(self, name: str, layer: int, direction: int, t: int, state: dict[str, Tensor]) -> None:
-        call, start = self._calls[name]
-        for symbol, value in state.items():
-            if value.requires_grad:  # not under torch.no_grad(), as in a validation pass
-                key = name, call, layer, direction, symbol
-                if key not in self._records:
-                    errors, relu = self._errors.setdefault((name, call), []), self.layers[name].mode == "RNN_RELU"
-                    self._records[key] = _Record(symbol, direction == 1, relu, errors)
-                self._records[key].states[start + t] = value.detach()
-                value.register_hook(partial(self._records[key].add, start + t))
+    def _see_states(self, name: str, layer: int, direction: int, states: Values) -> Receiver:
+        call, places = self._calls[name], {}
+        for symbol, value in states.items():
+            key = name, call, layer, direction, symbol
+            if key not in self._records:
+                errors, relu = self._errors.setdefault((name, call), []), self.layers[name].mode == "RNN_RELU"
+                self._records[key] = _Record(symbol, direction == 1, relu, errors, self._scratch)
+            places[symbol] = self._records[key], self._records[key].open(value)
+
+        def receive(gradients: Values) -> None:
+            for symbol, (record, place) in places.items():
+                record.add(place, gradients[symbol])
+
+        return receive
 
     def _see_output(self, name: str, layer: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         out = output[0].data if isinstance(output[0], PackedSequence) else output[0]
         if out.requires_grad:
-            errors = self._errors[name, self._calls[name][0]]
+            errors = self._errors[name, self._calls[name]]
             place = len(errors)
             errors.append(out.new_zeros(out.shape[:-1].numel()))  # stays so if no gradient comes
 
             def see_error(gradient: Tensor) -> None:
-                errors[place] = gradient.detach().flatten(0, -2).abs().amax(-1)
+                errors[place] = torch.linalg.vector_norm(gradient.detach().flatten(0, -2), math.inf, dim=-1)
 
             out.register_hook(see_error)
 
     # Measuring: all numbers stay on the device until one move, since every move waits for the device.
 
     def _measure(self, loss: Tensor | float | None) -> Report:
-        records = {_label(*key): record for key, record in self._records.items() if record.gradients}
+        records = {
+            _label(*key): record
+            for key, record in self._records.items()
+            if any(g is not None for g in record.gradients)
+        }
         if not records:
             raise RuntimeError(
                 "GradientMonitor: expected a backward pass since the last report, got "
                 f"{'a forward pass alone' if self._records else 'no forward pass with a graph'}; call the model and "
                 "loss.backward() inside the block, before step(), and not under torch.no_grad()"
             )
-        # In float32 the square of 1e-23 is 0: norms are taken in float64. MPS has none, so there tiny norms read 0.
+        # Norms are taken in float64. MPS has none, so there tiny norms read 0.
         device = next(iter(records.values())).states[0].device
         dtype = torch.float32 if device.type == "mps" else torch.float64
         names, weights = zip(*self.model.named_parameters(), strict=True)
-        gradients = [w.new_zeros(1) if w.grad is None else w.grad for w in weights]
+        gradients = [w.new_zeros(1) if w.grad is None else w.grad.detach() for w in weights]
         gradients = [g.coalesce().values() if g.is_sparse else g for g in gradients]
         values = [*torch._foreach_norm([*gradients, *(w.detach() for w in weights)], 2, dtype=dtype)]
         values.append(torch.as_tensor(math.nan if loss is None else loss).detach().to(dtype))
@@ -223,10 +286,8 @@ class GradientMonitor:
         sizes = last[:-1].view(2, -1)  # gradients, weights
         parameters = {name: (g, w) for name, g, w in zip(names, *sizes.tolist(), strict=True)}
         final = None if loss is None else float(last[-1])
-        report = Report(self._count, final, float(sizes[0].norm()), parameters, profiles)
-        before = [r.norm for r in self.reports]
-        report.findings.extend(find(report, before, self.vanishing, self.exploding))
-        return report
+        judge = partial(find, before=[r.norm for r in self.reports], vanishing=self.vanishing, exploding=self.exploding)
+        return Report(self._count, final, float(sizes[0].norm()), parameters, profiles, judge)
 
 
 def _label(name: str, call: int, layer: int, direction: int, state: str) -> str:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -77,7 +78,12 @@ class Report:
     norm: float  # of all parameters' gradients together
     parameters: dict[str, tuple[float, float]]  # name: norm of the gradient (0 if it has none), norm of the weight
     profiles: dict[str, Profile]  # "h_l0", "encoder.c_l1_reverse", ...: torch's suffixes
-    findings: list[Finding] = field(default_factory=list)
+    judge: Callable[[Report], Iterable[Finding]] = field(repr=False)  # the rules, ``find`` with its thresholds
+
+    @cached_property
+    def findings(self) -> list[Finding]:
+        """All faults, found when first asked for."""
+        return list(self.judge(self))
 
     @property
     def verdict(self) -> str:
