@@ -1,0 +1,122 @@
+"""What a search needs of a model, what it returns, and what it does with a state.
+
+Shapes: N sources, B beams of each, V tokens, L length of a hypothesis, S source length.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from ..checks import check_sizes
+
+
+class StepModel(Protocol):
+    """What a search needs of a model.
+
+    A state is made of tensors whose first axis is the batch, in tuples (named ones too), lists or dicts of any depth;
+    what is not a tensor belongs to all rows alike and is passed on. A search picks, repeats and reorders rows. If the
+    state that ``step`` returns has an attribute ``weights``, (N, S) or None, these are the attention of that step, and
+    the hypotheses keep them. Searches leave the model's mode as it is: call ``model.eval()`` first if it has dropout.
+    """
+
+    def start(self, source: Tensor, key_padding_mask: Tensor | None = None) -> Any:
+        """The state of N sources before the first step."""
+        ...
+
+    def step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Log-probabilities (N, V) of the token after ``tokens`` (N), and the state after it."""
+        ...
+
+
+class Hypothesis(NamedTuple):
+    """One answer.
+
+    Args:
+        tokens: (L), with eos where it is finished, without bos.
+        score: what it is ranked by; log_prob, or that divided by the length's share.
+        log_prob: the sum of its tokens' log-probabilities.
+        finished: whether it ends with eos; if not, max_length cut it off.
+        weights: the attention at each of its tokens, (L, S), or None.
+
+    >>> Hypothesis(torch.tensor([5, 2]), -0.5, -0.5, True).tokens
+    tensor([5, 2])
+    """
+
+    tokens: Tensor
+    score: float
+    log_prob: float
+    finished: bool
+    weights: Tensor | None = None
+
+
+class BeamStep(NamedTuple):
+    """A step of a beam search, as it is after it.
+
+    Args:
+        tokens: the last token of each live beam, (N, B), the best first.
+        log_probs: of the whole beam, (N, B); -inf where fewer than B are left.
+        parents: which beam of the step before it continues, (N, B).
+        finished: for each source the hypotheses that this step has ended; of a source whose search is over none, and
+            its beams mean nothing any more.
+
+    >>> BeamStep(torch.zeros(1, 2), torch.zeros(1, 2), torch.zeros(1, 2), [[]]).parents.shape
+    torch.Size([1, 2])
+    """
+
+    tokens: Tensor
+    log_probs: Tensor
+    parents: Tensor
+    finished: list[list[Hypothesis]]
+
+
+def pick_rows(state: Any, rows: Tensor) -> Any:
+    """The state of the rows named, in this order; a row may come several times."""
+    if isinstance(state, Tensor):
+        return state.index_select(0, rows)
+    if isinstance(state, tuple) and hasattr(state, "_fields"):
+        return type(state)(*(pick_rows(part, rows) for part in state))
+    if isinstance(state, (tuple, list)):
+        return type(state)(pick_rows(part, rows) for part in state)
+    if isinstance(state, dict):
+        return {name: pick_rows(part, rows) for name, part in state.items()}
+    return state
+
+
+def first_tokens(source: Tensor, bos: int) -> Tensor:
+    """The tokens of the first step, (N)."""
+    return torch.full((len(source),), bos, device=source.device)
+
+
+def take_step(who: str, model: StepModel, tokens: Tensor, state: Any, eos: int) -> tuple[Tensor, Any]:
+    """A step of the model, looked at."""
+    log_probs, state = model.step(tokens, state)
+    if log_probs.dim() != 2 or len(log_probs) != len(tokens) or log_probs.shape[1] <= eos:
+        raise ValueError(
+            f"{who}: expected log-probabilities (N, V) = ({len(tokens)}, more than eos={eos}) of a step, got "
+            f"{tuple(log_probs.shape)}"
+        )
+    if log_probs.isnan().any():
+        raise ValueError(f"{who}: expected log-probabilities, got NaN; look for it in the weights and in the source")
+    return log_probs, state
+
+
+def longer(weights: Tensor | None, state: Any) -> Tensor | None:
+    """The attention so far, (N, L, S), and that of the step which gave the state, where there is any."""
+    new = getattr(state, "weights", None)
+    if new is None:
+        return None
+    new = new.unsqueeze(1)
+    return new if weights is None else torch.cat([weights, new], dim=1)
+
+
+def check_source(who: str, source: Any, **sizes: Any) -> int:
+    """The sizes are sizes and there is a source; returns N."""
+    check_sizes(who, **sizes)
+    if not isinstance(source, Tensor):
+        raise TypeError(f"{who}: expected source as a Tensor, got {type(source).__name__}")
+    if source.dim() == 0 or len(source) == 0:
+        raise ValueError(f"{who}: expected at least one source along the first axis, got {tuple(source.shape)}")
+    return len(source)
