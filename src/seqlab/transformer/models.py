@@ -1,0 +1,271 @@
+"""Two whole models of tokens: encoder and decoder, and a decoder alone, each with the interface of the searches.
+
+Tokens are numbered as by ``seqlab.tasks.Vocabulary``. Training takes the target without its last token as input, and
+without its first as labels; padded targets need no mask, since no position sees a later one.
+
+Shapes: N batch, S source length, L target length, E = d_model, V tokens of the target.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..checks import check_dropout, check_sizes
+from .positions import LearnedPositions, SinusoidalPositions
+from .stacks import Cache, TransformerDecoder, TransformerEncoder
+
+
+class TransformerState(NamedTuple):
+    """All that the next step needs. Every tensor has the batch first, so that a search can pick and repeat rows.
+
+    Args:
+        cache: for each layer the keys and values of the tokens so far; None before the first.
+        memory: for each layer the keys and values of the source; empty without one.
+
+    >>> model = LanguageModel(5, d_model=8, nhead=2, num_layers=1, dim_feedforward=16)
+    >>> _, state = model.step(torch.tensor([1, 1, 1]), model.start())
+    >>> state.cache[0].key.shape  # (N, nhead, length, E / nhead)
+    torch.Size([3, 2, 1, 4])
+    """
+
+    cache: Cache | None = None
+    memory: Cache = ()
+
+
+class TokenEmbedding(nn.Module):
+    """What goes into the first block: dropout(sqrt(E) weight[token] + position), weight drawn with variance 1 / E.
+
+    Args:
+        num_tokens: of the vocabulary, special ones included.
+        d_model: E.
+        max_length: None for sinusoidal positions, else the number of learned ones.
+        dropout: probability, during training.
+        device, dtype: of the weights.
+
+    Shape:
+        tokens (N, L), integers; ``start`` is the position of the first.
+
+    Returns:
+        (N, L, E).
+
+    Raises:
+        TypeError, ValueError: a size, shape or dtype does not fit; a position beyond max_length; on the CPU, a token
+            outside the vocabulary.
+
+    Source:
+        Vaswani et al. (2017), sections 3.4, 3.5 and 5.4; the paper does not say how weights are drawn.
+
+    >>> TokenEmbedding(5, d_model=8)(torch.tensor([[1, 4, 2]])).shape
+    torch.Size([1, 3, 8])
+    """
+
+    def __init__(
+        self,
+        num_tokens: int,
+        d_model: int,
+        max_length: int | None = None,
+        dropout: float = 0.0,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        check_sizes("TokenEmbedding", num_tokens=num_tokens, d_model=d_model)
+        check_dropout("TokenEmbedding", dropout)
+        super().__init__()
+        std = 1 / math.sqrt(d_model)
+        self.weight = nn.Parameter(torch.empty(num_tokens, d_model, device=device, dtype=dtype).normal_(std=std))
+        self.positions = (
+            SinusoidalPositions(d_model) if max_length is None else LearnedPositions(max_length, d_model, device, dtype)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens: Tensor, start: int = 0) -> Tensor:
+        """The embedded tokens; shapes as in the class."""
+        if not isinstance(tokens, Tensor) or tokens.dtype not in (torch.int64, torch.int32):
+            got = f"a tensor of {tokens.dtype}" if isinstance(tokens, Tensor) else type(tokens).__name__
+            raise TypeError(f"TokenEmbedding: expected tokens as a tensor of integers, got {got}")
+        if tokens.dim() != 2 or 0 in tokens.shape:
+            raise ValueError(
+                "TokenEmbedding: expected tokens (N, L) with at least one sequence of at least one token, got "
+                f"{tuple(tokens.shape)}; use tokens.unsqueeze(0) for a single sequence"
+            )
+        V, E = self.weight.shape
+        try:
+            x = F.embedding(tokens, self.weight)  # (N, L, E)
+        except IndexError as error:
+            raise ValueError(
+                f"TokenEmbedding: expected tokens from 0 to {V - 1}, got {int(tokens.min())} to {int(tokens.max())}; "
+                "make num_tokens the length of the vocabulary they were encoded with"
+            ) from error
+        return self.dropout(self.positions(math.sqrt(E) * x, start))
+
+
+class Transformer(nn.Module):
+    """The encoder-decoder model: the probability of a target given its source, token by token::
+
+        memory = encoder(embed(source))
+        logits = decoder(embed(target), memory) W_oᵀ
+
+    Args:
+        num_source_tokens, num_target_tokens: of the two vocabularies, special ones included.
+        d_model, nhead: E and the attention heads, as in :class:`EncoderBlock`.
+        num_layers: of the encoder, and of the decoder.
+        max_length: None for sinusoidal positions, else the number of learned ones, of source and target each.
+        tied: whether W_o is the embedding of the target.
+        dropout, block: as in :class:`EncoderBlock`; ``block`` stands for its other arguments.
+
+    Shape:
+        source (N, S), target (N, L), integers; key_padding_mask (N, S), True = ignore.
+
+    Returns:
+        logits (N, L, V) of the token after each token of the target.
+
+    Raises:
+        TypeError, ValueError: a size, shape or mask does not fit; a sequence beyond max_length.
+
+    Source:
+        Vaswani et al. (2017), Attention is all you need.
+    Differs:
+        the paper shares one vocabulary, and one embedding, between source and target; here each has its own. W_o that
+        is not tied is drawn as torch.nn.Linear's, and has no bias.
+
+    >>> model = Transformer(10, 12, d_model=8, nhead=2, num_layers=1, dim_feedforward=16)
+    >>> source, target = torch.tensor([[5, 6, 7]]), torch.tensor([[1, 9, 8, 2]])  # <bos> 9 8 <eos>
+    >>> model(source, target[:, :-1]).shape
+    torch.Size([1, 3, 12])
+    >>> log_probs, state = model.step(target[:, 0], model.start(source))  # the first of these three
+    >>> log_probs.shape
+    torch.Size([1, 12])
+    """
+
+    def __init__(
+        self,
+        num_source_tokens: int,
+        num_target_tokens: int,
+        d_model: int,
+        nhead: int,
+        num_layers: int,
+        max_length: int | None = None,
+        tied: bool = True,
+        dropout: float = 0.1,
+        **block: Any,
+    ) -> None:
+        super().__init__()
+        place = _place(**block)
+        self.source_embedding = TokenEmbedding(num_source_tokens, d_model, max_length, dropout, **place)
+        self.target_embedding = TokenEmbedding(num_target_tokens, d_model, max_length, dropout, **place)
+        self.encoder = TransformerEncoder(num_layers, d_model, nhead, dropout=dropout, **block)
+        self.decoder = TransformerDecoder(num_layers, d_model, nhead, dropout=dropout, **block)
+        self.output = nn.Linear(d_model, num_target_tokens, bias=False, **place)
+        if tied:
+            self.output.weight = self.target_embedding.weight
+
+    def forward(self, source: Tensor, target: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
+        """The logits; shapes as in the class."""
+        memory = self.encoder(self.source_embedding(source), key_padding_mask)  # (N, S, E)
+        x = self.decoder(self.target_embedding(target), memory, memory_key_padding_mask=key_padding_mask)
+        return self.output(x)
+
+    def start(self, source: Tensor, key_padding_mask: Tensor | None = None) -> TransformerState:
+        """Read the source: the state before the first step."""
+        memory = self.encoder(self.source_embedding(source), key_padding_mask)
+        return TransformerState(None, self.decoder.project_memory(memory, key_padding_mask))
+
+    def step(self, tokens: Tensor, state: TransformerState) -> tuple[Tensor, TransformerState]:
+        """Log-probabilities (N, V) of the token after ``tokens`` (N), and the state after it."""
+        x = self.target_embedding(_one_each("Transformer", tokens), _length(state))
+        x, cache = self.decoder.step(x, state.memory, state.cache)
+        return torch.log_softmax(self.output(x[:, 0]), dim=-1), state._replace(cache=cache)
+
+
+class LanguageModel(nn.Module):
+    """The decoder alone, without a source: the probability of a sequence, token by token::
+
+        logits = blocks(embed(tokens)) W_oᵀ            blocks attend causally
+
+    Args:
+        num_tokens: V, special ones included.
+        d_model, nhead, num_layers, max_length, tied, dropout, block: as in :class:`Transformer`.
+
+    Shape:
+        tokens (N, L), integers.
+
+    Returns:
+        logits (N, L, V) of the token after each one.
+
+    Raises:
+        TypeError, ValueError: as :class:`Transformer`.
+
+    Source:
+        Radford, Narasimhan, Salimans and Sutskever (2018), Improving language understanding by generative pre-training,
+        section 3.1, after Liu et al. (2018), Generating Wikipedia by summarizing long sequences.
+
+    >>> model = LanguageModel(12, d_model=8, nhead=2, num_layers=1, dim_feedforward=16)
+    >>> prompt = torch.tensor([[1, 9, 8]])
+    >>> model(prompt).shape
+    torch.Size([1, 3, 12])
+    >>> log_probs, state = model.step(prompt[:, -1], model.start(prompt[:, :-1]))  # what follows the prompt
+    >>> log_probs.shape
+    torch.Size([1, 12])
+    """
+
+    def __init__(
+        self,
+        num_tokens: int,
+        d_model: int,
+        nhead: int,
+        num_layers: int,
+        max_length: int | None = None,
+        tied: bool = True,
+        dropout: float = 0.1,
+        **block: Any,
+    ) -> None:
+        super().__init__()
+        place = _place(**block)
+        self.embedding = TokenEmbedding(num_tokens, d_model, max_length, dropout, **place)
+        self.blocks = TransformerEncoder(num_layers, d_model, nhead, dropout=dropout, **block)
+        self.output = nn.Linear(d_model, num_tokens, bias=False, **place)
+        if tied:
+            self.output.weight = self.embedding.weight
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """The logits; shapes as in the class."""
+        return self.output(self.blocks(self.embedding(tokens), is_causal=True))
+
+    def start(self, prompt: Tensor | None = None, key_padding_mask: None = None) -> TransformerState:
+        """Read a prompt (N, L), but for its last token, which the first step takes: the state before that step.
+
+        A search begins with <bos>, so that it continues "prompt <bos>". Prompts of one batch have one length.
+        """
+        if key_padding_mask is not None:
+            raise ValueError(
+                "LanguageModel: expected no key_padding_mask, got one; generate from prompts of one length at a time"
+            )
+        return TransformerState(None if prompt is None else self.blocks.step(self.embedding(prompt))[1])
+
+    def step(self, tokens: Tensor, state: TransformerState) -> tuple[Tensor, TransformerState]:
+        """Log-probabilities (N, V) of the token after ``tokens`` (N), and the state after it."""
+        x = self.embedding(_one_each("LanguageModel", tokens), _length(state))
+        x, cache = self.blocks.step(x, state.cache)
+        return torch.log_softmax(self.output(x[:, 0]), dim=-1), state._replace(cache=cache)
+
+
+def _one_each(who: str, tokens: Any) -> Tensor:
+    """The tokens (N) of one step as sequences of one, (N, 1)."""
+    if isinstance(tokens, Tensor) and tokens.dim() != 1:
+        raise ValueError(f"{who}: expected tokens (N) of one step, got {tuple(tokens.shape)}; forward takes more")
+    return tokens.unsqueeze(1) if isinstance(tokens, Tensor) else tokens
+
+
+def _length(state: TransformerState) -> int:
+    """How many tokens the cache holds: the position of the next."""
+    return 0 if state.cache is None else state.cache[0].key.shape[2]
+
+
+def _place(device: Any = None, dtype: Any = None, **_: Any) -> dict[str, Any]:
+    """Where the weights are, out of the arguments of a block."""
+    return {"device": device, "dtype": dtype}
