@@ -1,0 +1,220 @@
+"""Checkpoints: one file with all that a run needs to go on bit for bit, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import random
+import zipfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..checks import check_sizes
+from .distributed import gather
+from .history import History
+
+FORMAT, VERSION = "seqlab checkpoint", 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where and how often a run is saved.
+
+    The file holds the newest weights, the best ones, optimizer, scheduler, history and the state of all generators. A
+    new one is written beside it and takes its place when it is whole and on the disk: whatever happens, the name
+    belongs to a whole file.
+
+    Args:
+        path: of the file; a folder that is missing is made.
+        every: steps from one to the next. There is one before the first step, which finds an unwritable disk at
+            once, and one at the end.
+        resume: if the file is there, go on from it. False: start anew, and write over it.
+
+    Raises:
+        TypeError: path is not a path, every not an int.
+        ValueError: every is below 1.
+
+    >>> Checkpoint("runs/gru.pt", every=500)
+    Checkpoint(path='runs/gru.pt', every=500, resume=True)
+    """
+
+    path: str | Path
+    every: int = 1000
+    resume: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        if not isinstance(self.path, (str, Path)):
+            raise TypeError(f"Checkpoint: expected path as a str or Path, got {type(self.path).__name__}")
+        check_sizes("Checkpoint", every=self.every)
+
+    @property
+    def is_there(self) -> bool:
+        """Is there one to resume from?"""
+        return self.resume and Path(self.path).exists()
+
+
+@dataclass
+class Run:
+    """All that changes while a model trains."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scheduler: Any
+    history: History
+    best: dict[str, Tensor] | None = None  # weights
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds: plain Python and Tensors, which torch.load takes without running foreign code."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "model": self.model.state_dict(),
+            "best": self.best,
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+            "history": asdict(self.history),
+            "random": gather(random_state()),  # of every process
+        }
+
+    def load(self, path: str | Path, rank: int, size: int) -> None:
+        """Go back to the state in the file."""
+        state = read(path)
+        if (written_by := len(state["random"])) != size:
+            raise ValueError(
+                f"fit: expected {written_by} process(es), as wrote {path}, got {size}; start {written_by}, or begin a "
+                "new run from its weights, with load_weights"
+            )
+        if (state["scheduler"] is None) != (self.scheduler is None):
+            there, here = ("none", "one") if state["scheduler"] is None else ("one", "none")
+            raise ValueError(f"fit: expected scheduler as in {path}, which has {there}, got {here}; {ANEW}")
+        load_state(self.model, state["model"], path)
+        try:
+            self.optimizer.load_state_dict(state["optimizer"])
+        except ValueError as error:
+            raise ValueError(f"fit: expected the optimizer that wrote {path}, got another ({error}); {ANEW}") from error
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+        self.history, self.best = History(**state["history"]), state["best"]
+        set_random_state(state["random"][rank])
+
+
+ANEW = "start anew with Checkpoint(..., resume=False)"
+
+
+def write(path: str | Path, state: dict[str, Any]) -> None:
+    """Write the file whole or not at all: beside it first, on to the disk, then under its name in one move."""
+    path = Path(path)
+    part = path.with_name(path.name + ".part")
+    try:
+        with open(part, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        kept = "the one before is whole" if path.exists() else "there was none before"
+        text = f"fit: could not write the checkpoint ({error.strerror}); {kept}; make room, and resume"
+        raise OSError(error.errno, text, str(path)) from error
+    if os.name == "posix":  # the move itself reaches the disk with the folder
+        folder = os.open(path.parent, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """The state in the file, on the CPU."""
+    with open(path, "rb") as file:
+        try:
+            if damaged := zipfile.ZipFile(file).testzip():  # torch.load itself lets a flipped bit pass
+                raise zipfile.BadZipFile(damaged)
+            file.seek(0)
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # each part of torch has its own for a file that is cut off or foreign
+            raise ValueError(
+                f"checkpoint: expected a whole file written by fit, got one that torch cannot read, {path}: cut off, "
+                "damaged, or not a checkpoint; move it away to start anew"
+            ) from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise ValueError(f"checkpoint: expected a file written by fit, got another kind of file, {path}; move it away")
+    if state["version"] != VERSION:
+        raise ValueError(
+            f"checkpoint: expected version {VERSION} of the format, got version {state['version']} in {path}; "
+            "read it with the seqlab that wrote it"
+        )
+    return state
+
+
+def load_weights(model: nn.Module, path: str | Path, *, best: bool = False) -> None:
+    """Load the weights in a checkpoint of :func:`fit` into a model, to use it or to begin another run from it.
+
+    Args:
+        model: of the same architecture.
+        path: of the file.
+        best: the weights that the evaluation liked best, not the newest.
+
+    Raises:
+        ValueError: the file is cut off, or foreign, or has weights of another architecture, or none that are best.
+        FileNotFoundError: there is no file.
+
+    >>> import tempfile
+    >>> from seqlab.training import fit
+    >>> model, copy = nn.Linear(2, 1), nn.Linear(2, 1)
+    >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save = Checkpoint(folder + "/run.pt")
+    ...     history = fit(model, lambda m, x: m(x).mean(), lambda n: torch.ones(3, 2), optimizer, 5, checkpoint=save)
+    ...     load_weights(copy, save.path)
+    >>> torch.equal(copy.weight, model.weight)
+    True
+    """
+    state = read(path)
+    weights = state["best" if best else "model"]
+    if weights is None:
+        raise ValueError(f"load_weights: expected best weights in {path}, got none; run fit with an evaluation")
+    load_state(model, weights, path)
+
+
+def load_state(model: nn.Module, weights: dict[str, Tensor], path: str | Path) -> None:
+    """Into the model; weights of another architecture are refused in one line."""
+    there, here = ({name: tuple(w.shape) for name, w in state.items()} for state in (weights, model.state_dict()))
+    for name in [*there, *here]:
+        if there.get(name) != here.get(name):
+            raise ValueError(
+                f"checkpoint: expected the model that wrote {path}, with {name} of shape {there.get(name)}, got "
+                f"{here.get(name)} in this one; build the same model, or start anew"
+            )
+    model.load_state_dict(weights)
+
+
+def random_state() -> dict[str, Any]:
+    """The state of the global generators, all from which dropout and the like may draw."""
+    drawn: Any = np.random.get_state()  # noqa: NPY002  # the global generator is what others draw from
+    kind, keys, *rest = drawn
+    state = {
+        "python": random.getstate(),
+        "numpy": (kind, torch.from_numpy(keys.astype(np.int64)), *rest),
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    if torch.backends.mps.is_available():
+        state["mps"] = torch.mps.get_rng_state()
+    return state
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Set them back; those of a device that is not here are left out."""
+    kind, keys, *rest = state["numpy"]
+    random.setstate(state["python"])
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+    if "mps" in state and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(state["mps"])
