@@ -56,7 +56,7 @@ def main() -> int:
     ) as process:
         for line in process.stdout or ():
             print(line, end="", flush=True)
-            if done := re.search(r"(\S+\.ipynb): Executed notebook in ([\d.]+) seconds", line):
+            if done := re.search(r"(\S+\.(?:ipynb|md)): Executed notebook in ([\d.]+) seconds", line):
                 times.append((float(done[2]), os.path.relpath(done[1], ROOT)))
     if process.returncode:
         shutil.rmtree(HTML, ignore_errors=True)

@@ -90,7 +90,9 @@ def key_padding_mask(lengths: Tensor | Sequence[int]) -> Tensor:
     return torch.arange(longest, device=lengths.device) >= lengths[:, None]
 
 
-def length_batches(lengths: Sequence[int], batch_size: int, *, generator: Generator | None = None) -> list[list[int]]:
+def length_batches(
+    lengths: Sequence[int] | Sequence[tuple[int, ...]], batch_size: int, *, generator: Generator | None = None
+) -> list[list[int]]:
     """Batches of items of like lengths, so that little is padded: each a list of indices, each item in one batch.
 
     With a generator the items of one length are shuffled, and so are the batches; call it once an epoch. Without one
