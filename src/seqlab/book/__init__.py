@@ -1,4 +1,4 @@
-"""What only chapters need: measured claims, quizzes, key-concept cards and checks of exercises.
+"""What only chapters need: measured claims, recorded runs, quizzes, key-concept cards and checks of exercises.
 
 Nothing here knows a model or a figure. Each part shows its result as HTML in a notebook and in the built book,
 and as plain text anywhere else; none needs a running kernel to be read, and none makes a request.
@@ -10,6 +10,7 @@ from .cards import Cards, cards
 from .claims import ClaimChanged, claim, registry
 from .exercises import check, close_to
 from .quiz import Choice, Question, Quiz, ask, predict, quiz, right, wrong
+from .recorded import recorded
 
 __all__ = [
     "Cards",
@@ -24,6 +25,7 @@ __all__ = [
     "close_to",
     "predict",
     "quiz",
+    "recorded",
     "registry",
     "right",
     "wrong",
