@@ -110,13 +110,14 @@ def check_layer_input(layer: nn.RNNBase, input: Any) -> None:
     data = input.data if packed else input
     check_like(who, "input", data, layer.weight_ih_l0)
     shape = tuple(data.shape)
-    if packed:
-        wanted = "a PackedSequence with data (sum of lengths, H_in)"
-    else:
-        wanted = f"input {'(N, L, H_in)' if layer.batch_first else '(L, N, H_in)'}, or (L, H_in) without a batch,"
-    if len(shape) not in ((2,) if packed else (2, 3)):
-        raise ValueError(f"{who}: expected {wanted} with H_in={H_in}, got {shape}; add or drop axes")
-    if shape[-1] != H_in:
+    axes_fit = len(shape) in ((2,) if packed else (2, 3))
+    if not axes_fit or shape[-1] != H_in:
+        if packed:
+            wanted = "a PackedSequence with data (sum of lengths, H_in)"
+        else:
+            wanted = f"input {'(N, L, H_in)' if layer.batch_first else '(L, N, H_in)'}, or (L, H_in) without a batch,"
+        if not axes_fit:
+            raise ValueError(f"{who}: expected {wanted} with H_in={H_in}, got {shape}; add or drop axes")
         remedy = f"make the layer with input_size={shape[-1]}, or project the input to {H_in} features"
         if H_in in shape:
             remedy = f"put the features last, input.movedim({shape.index(H_in)}, -1)"

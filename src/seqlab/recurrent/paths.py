@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,14 +25,14 @@ def choose(network: Recurrent, input: Tensor | PackedSequence | None, initial: S
     if backend not in BACKENDS:
         raise ValueError(f"{who}: expected backend to be one of {', '.join(BACKENDS)}, got {backend!r}")
     data = network._weights(0, 0)["weight_ih"] if input is None else input[0] if isinstance(input, tuple) else input
-    differentiated = torch.is_grad_enabled() and (
-        data.requires_grad or any(p.requires_grad for p in (*network.parameters(), *(initial or ())))
+    differentiated = torch.is_grad_enabled() and any(
+        t is not None and t.requires_grad
+        for t in chain((data,), initial or (), network._parameters.values(), network.parameters())
     )
     if backend != "auto":
         return backend, _named(network, data, differentiated)
     if network._watchers:
         return "loop", "a watcher wants the state after each step"
-    not_torch, not_hand = torch_obstacle(network, differentiated), hand_obstacle(data)
     # torch 2.6 can't tell export from compile; the loop is right for both
     if getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)():
         return "loop", "torch.export records the operations"
@@ -39,12 +40,14 @@ def choose(network: Recurrent, input: Tensor | PackedSequence | None, initial: S
         return "loop", "a torch.func transform is under way"
     if forward_ad._current_level >= 0:
         return "loop", "forward-mode differentiation is under way"
+    not_torch = torch_obstacle(network, differentiated)
+    if not (differentiated or not_torch):
+        return "torch", "no gradient is asked for, and torch's kernels are the fastest forward pass"
+    not_hand = hand_obstacle(data)
     if not_torch and not_hand:
         return "loop", f"{not_torch}, and the hand-written pass steps aside: {not_hand}"
     if not_torch:
         return "hand", not_torch
-    if not differentiated:
-        return "torch", "no gradient is asked for, and torch's kernels are the fastest forward pass"
     if not_hand:
         return "torch", f"the hand-written pass steps aside: {not_hand}"
     if data.device.type != "cpu":
