@@ -6,6 +6,8 @@ Shapes: N batch, L length, H_in input_size, H hidden_size, D directions.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,10 +19,12 @@ from ..checks import check_dropout, check_layer_input, check_layer_state, check_
 from .hand import by_hand
 from .loop import by_loop
 from .paths import choose
+from .vendor import by_direction
 from .watching import GradientWatcher, Watcher
 
 PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # of one direction of one layer
 State = tuple[Tensor, ...]  # (h,) for RNN and GRU, (h, c) for LSTM
+Path = Callable[["Recurrent", Any, State], tuple[Any, State]]
 
 
 class Recurrent(nn.RNNBase):
@@ -46,12 +50,13 @@ class Recurrent(nn.RNNBase):
         check_layer_input(self, input)
         initial = None if hx is None else check_layer_state(self, input, hx, self.state_names)
         name, _ = choose(self, input, initial)
-        if name == "torch":
+        if name == "torch" and not (self.backend == "auto" and by_direction(self, input)):
             result = super().forward(input, hx)
             if parametrize.is_parametrized(self):  # a computed weight is not kept: the layer could not be copied
                 self._flat_weights = [None] * len(self._flat_weights)
             return result
-        run = by_hand if name == "hand" else by_loop
+        paths: dict[str, Path] = {"loop": by_loop, "hand": by_hand, "torch": partial(by_hand, vendor=True)}
+        run = paths[name]
         if isinstance(input, PackedSequence):
             initial = initial or self._zeros(input.data, int(input.batch_sizes[0]))
             output, final = run(self, input, initial)

@@ -56,8 +56,7 @@ def choose(network: Recurrent, input: Tensor | PackedSequence | None, initial: S
     if steps is not None and steps < SHORT:
         return "torch", f"over fewer than {SHORT} steps the hand-written pass does not win back its preparation"
     onednn = torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
-    packed = isinstance(input, PackedSequence)
-    if isinstance(network, nn.LSTM) and data.dtype == torch.float32 and onednn and not packed:
+    if isinstance(network, nn.LSTM) and data.dtype == torch.float32 and onednn:
         return "torch", "oneDNN, in torch, has the LSTM in float32 as one operation"
     return "hand", "the hand-written backward pass is the fastest on the CPU"
 
