@@ -294,6 +294,21 @@ def test_widget_view_is_made_by_hand(live, monkeypatch):
     assert set(bundle(explore(line, name="still", alt="x"))) == {"text/plain", "text/html"}
 
 
+def test_each_moment_stays_for_its_own_time_when_playing():
+    figure = explore(line, name="line", alt="x", slope=steps([1, 2, 3], seconds=lambda v: v / 2), kind=choice(["a"]))
+    assert embedded(figure)["seconds"] == [[0.5, 1.0, 1.5], []]
+    play = find(figure.widget(), "Play")[0]
+    assert play.interval == 500
+    play.value = 2
+    assert play.interval == 1500
+    assert steps([1, 2]).seconds == (0.7, 0.7)
+
+
+def test_a_moment_must_stay():
+    with pytest.raises(ValueError, match=r"steps 't': expected each moment to stay .* got \(1\.0, 0\.0\)"):
+        steps([1, 0], label="t", seconds=float)
+
+
 def test_live_controls_draw_anew():
     drawn = []
 

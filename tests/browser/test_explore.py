@@ -56,7 +56,7 @@ def folder(tmp_path_factory) -> Path:
         name="product",
         alt="{weight} to the power of {length}",
         weight=slider([0.9, 1.0, 1.1], label="|W|", format="{:.2f}", start=1.0),
-        length=steps(range(10, 60, 10), label="T"),
+        length=steps(range(10, 60, 10), label="T", seconds=lambda T: 0.7 if T < 40 else 2),
     )
     chosen = explore(
         profile, name="profile", alt="{architecture} {seed}", architecture=choice(["RNN", "LSTM", "GRU"]), seed=range(2)
@@ -149,6 +149,17 @@ def test_play_runs_to_the_end_and_pauses(offline):
     assert play.is_visible()  # stopped by itself
     play.click()
     assert shown(offline)[1].endswith("of 10")  # from the start again
+
+
+def test_a_moment_stays_as_long_as_it_was_given(offline):
+    offline.clock.install()
+    offline.get_by_role("button", name="Play").click()
+    offline.clock.run_for(1500)
+    assert shown(offline)[1].endswith("of 40")
+    offline.clock.run_for(1500)
+    assert shown(offline)[1].endswith("of 40")
+    offline.clock.run_for(600)
+    assert shown(offline)[1].endswith("of 50")
 
 
 def test_step_buttons_stay_within_the_range(offline):

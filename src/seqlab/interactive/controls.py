@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -20,6 +20,7 @@ class Control:
     texts: tuple[str, ...]  # what the reader sees of each value
     label: str = ""
     start: int = 0  # index of the value shown first
+    seconds: tuple[float, ...] = ()  # how long each value stays when playing; empty where nothing plays
 
 
 def slider(
@@ -54,16 +55,34 @@ def choice(
 
 
 def steps(
-    values: Sequence[Any], *, label: str = "", format: str | Callable[[Any], str] = "{}", start: Any = None
+    values: Sequence[Any],
+    *,
+    label: str = "",
+    format: str | Callable[[Any], str] = "{}",
+    start: Any = None,
+    seconds: float | Callable[[Any], float] = 0.7,
 ) -> Control:
     """Return a slider over moments, with buttons that play it and step it. The arguments are those of :func:`slider`.
 
     Nothing plays before a press of Play; where the reader asks for reduced motion, one press is one step.
 
+    Args:
+        values, label, format, start: as of a slider.
+        seconds: how long a moment stays when playing, or a function of the value; give captions time to be read.
+
+    Raises:
+        ValueError: as slider does, or if a moment does not stay at all.
+
     >>> steps(range(1, 4), format="t = {}").texts
     ('t = 1', 't = 2', 't = 3')
+    >>> steps(["short", "a long caption"], seconds=lambda text: 1 + len(text) / 15).seconds
+    (1.3333333333333333, 1.9333333333333333)
     """
-    return _control("steps", values, label, format, start)
+    control = _control("steps", values, label, format, start)
+    stays = tuple(float(seconds(value) if callable(seconds) else seconds) for value in control.values)
+    if not all(stay > 0 for stay in stays):
+        raise ValueError(f"steps {label!r}: expected each moment to stay for more than 0 seconds, got {stays}")
+    return replace(control, seconds=stays)
 
 
 def _control(kind: str, values: Sequence[Any], label: str, format: str | Callable[[Any], str], start: Any) -> Control:

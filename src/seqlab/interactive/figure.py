@@ -142,7 +142,11 @@ class Explorable:
             )
             row = [inputs[key]]
             if control.kind == "steps":
-                play = widgets.Play(min=0, max=len(options) - 1, value=control.start, interval=700)
+                milliseconds = [round(1000 * stay) for stay in control.seconds]
+                play = widgets.Play(
+                    min=0, max=len(options) - 1, value=control.start, interval=milliseconds[control.start]
+                )
+                play.observe(_pace(play, milliseconds), "value")
                 widgets.link((play, "value"), (inputs[key], "value"))
                 row.append(play)
             rows.append(widgets.HBox(row))
@@ -170,6 +174,15 @@ class Explorable:
             view = {"version_major": 2, "version_minor": 0, "model_id": self.widget().model_id}
             data[WIDGET_VIEW] = view  # by hand: ipywidgets 7 has no _repr_mimebundle_
         return data
+
+
+def _pace(play: Any, milliseconds: Sequence[int]) -> Callable[[Any], None]:
+    """Return an observer that lets each moment stay for its own time."""
+
+    def change(event: Any) -> None:
+        play.interval = milliseconds[event["new"]]
+
+    return change
 
 
 def _live() -> bool:

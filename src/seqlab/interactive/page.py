@@ -112,6 +112,7 @@ def _data(controls: Mapping[str, Control], frames: Sequence[Frame], start: int) 
     data = {
         "start": start,
         "texts": [control.texts for control in controls.values()],
+        "seconds": [control.seconds for control in controls.values()],
         "alts": [frame.alt for frame in frames],
         "frames": used,
         "pieces": list(table),

@@ -1,7 +1,8 @@
 """The book's pictures: arrays in, matplotlib axes out. Knows no model and no torch.
 
 One colour, one line and one marker belong to each architecture, in every figure. ``looks`` holds them and the empty
-figure, ``reading`` the values that a reader can read off, ``charts`` the kinds of picture.
+figure, ``reading`` the values that a reader can read off, ``charts`` the kinds of picture. ``diagrams``, which is
+imported by name, has boxes, arrows, words and a time line.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 (function () {
   "use strict";
   const reducedMotion = window.matchMedia("(prefers-reduced-motion: reduce)");
-  const STEP_MS = 700; // time that one frame stays when playing
   const SAY_MS = 500; // a change is announced once the reader has paused
   const REACH_PX = 30; // a point this near to the pointer is read
 
@@ -53,11 +52,11 @@
         if (input.type === "radio") input.name = group;
         input.addEventListener("input", function () { stopAll(); show(); say(); });
       });
-      if (row.dataset.control === "steps") players.push(playerOf(row));
+      if (row.dataset.control === "steps") players.push(playerOf(row, data.seconds[j]));
     });
 
     // Play and step. Nothing moves by itself; where less motion is wished for, one press of Play is one step.
-    function playerOf(row) {
+    function playerOf(row, seconds) {
       const range = row.querySelector("input[type=range]");
       const [back, play, next] = row.querySelectorAll("button");
       let timer = 0;
@@ -67,15 +66,19 @@
       }
       function stop() {
         if (!timer) return;
-        clearInterval(timer);
+        clearTimeout(timer);
         timer = 0;
         play.textContent = "Play";
         say();
       }
       function tick() {
-        if (!figure.isConnected || range.value === range.max) stop();
-        else move(1);
+        if (!figure.isConnected) return stop();
+        move(1);
+        wait();
+      }
+      function wait() {
         if (range.value === range.max) stop();
+        else timer = setTimeout(tick, 1000 * seconds[Number(range.value)]);
       }
       back.addEventListener("click", function () { stopAll(); move(-1); say(); });
       next.addEventListener("click", function () { stopAll(); move(1); say(); });
@@ -85,9 +88,9 @@
         if (playing) return;
         const atEnd = range.value === range.max;
         move(atEnd ? -range.max : 1);
-        if (reducedMotion.matches) return say();
+        if (reducedMotion.matches || range.value === range.max) return say();
         play.textContent = "Pause";
-        timer = setInterval(tick, STEP_MS);
+        wait();
       });
       return { stop };
     }
