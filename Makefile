@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: book test serve lint notebooks colab-check stamp clean
+.PHONY: book test serve lint bench experiments notebooks colab-check stamp clean
 .DEFAULT_GOAL := book
 
 .venv/.complete: requirements.txt pyproject.toml
@@ -29,6 +29,14 @@ lint: .venv/.complete
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python tools/stamp.py --check
+
+bench: .venv/.complete
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks
+
+experiments: .venv/.complete
+	@for script in $(filter-out experiments/record.py,$(wildcard experiments/*.py)); do \
+		OMP_NUM_THREADS=1 $(BIN)/python $$script || exit 1; \
+	done
 
 notebooks: .venv/.complete
 	$(BIN)/python tools/notebooks.py
