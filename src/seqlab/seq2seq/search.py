@@ -105,8 +105,8 @@ def beam_search(
         on_step: called with the :class:`BeamStep` of each step; ``steps.append`` keeps a trace to look at.
 
     Returns:
-        For each source up to B hypotheses, best first: the finished ones, and if these are fewer than B, those that
-        max_length cut off. Their probability is that of all that could follow, so they rank behind.
+        A list for each source of up to B hypotheses, best first. The finished ones, and if these are fewer than B,
+        those that max_length cut off. Their probability is that of all that could follow, so they rank behind.
 
     Raises:
         TypeError, ValueError: as :func:`greedy_search`; alpha is negative or normalisation unknown.
