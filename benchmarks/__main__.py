@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from seqlab.experiments import environment
 
 from .rows import Row, gpu_rows, rows
 from .timing import difference, interleaved, peaks
@@ -56,24 +56,12 @@ def shown(entry: dict[str, Any]) -> str:
 
 def machine() -> dict[str, Any]:
     """What the numbers depend on."""
-    cpuinfo = Path("/proc/cpuinfo")  # on Linux platform.processor() does not name the model
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    git = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=RESULTS.parent, capture_output=True, text=True, check=False
-    )
-    return {
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
-        "cpu": (names or [platform.processor() or platform.machine()])[0],
-        "capability": torch.backends.cpu.get_cpu_capability(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "system": platform.system(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "date": date.today().isoformat(),
-        "commit": git.stdout.strip() or None,
-    }
+    git = ["git", "describe", "--always", "--dirty"]
+    commit = subprocess.run(git, cwd=RESULTS.parent, capture_output=True, text=True, check=False).stdout.strip()
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    capability = torch.backends.cpu.get_cpu_capability()
+    rest = {"capability": capability, "cores": os.cpu_count(), "gpu": gpu, "commit": commit or None}
+    return {**environment(), **rest}
 
 
 def run(chosen: list[Row]) -> list[dict[str, Any]]:
@@ -115,7 +103,7 @@ def main() -> None:
 def record(folder: Path, results: dict[str, Any]) -> Path:
     """Write a complete run under the name of its processor, in place of an older one."""
     about = results["machine"]
-    device = about["cpu"] if about["device"] == "CPU" else about["device"]
+    device = about["gpu"] or about["processor"]
     name = "-".join("".join(c if c.isalnum() else " " for c in device.lower()).split())
     folder.mkdir(exist_ok=True)
     path = folder / f"{name}.json"

@@ -93,7 +93,7 @@ def test_a_row_is_measured_printed_and_recorded(tmp_path, capsys):
     assert "promised" in heading
     assert "nn.GRU" in line
     assert line.endswith("yes")
-    about = main.machine() | {"device": "CPU", "cpu": "A (good) CPU @ 2 GHz"}
+    about = main.machine() | {"gpu": None, "processor": "A (good) CPU @ 2 GHz"}
     path = main.record(tmp_path / "results", {"machine": about, "rows": entries, "gpu": []})
     assert path.name == "a-good-cpu-2-ghz.json"
     recorded = json.loads(path.read_text())
@@ -101,7 +101,7 @@ def test_a_row_is_measured_printed_and_recorded(tmp_path, capsys):
     assert list(entry) == FIELDS
     assert entry["pairs"] >= 15
     assert entry["met"] is True
-    assert set(recorded["machine"]) >= {"cpu", "threads", "torch", "python", "date", "commit", "cores", "device"}
+    assert set(recorded["machine"]) >= {"processor", "gpu", "torch", "python", "date", "commit", "cores", "device"}
 
 
 def test_sides_that_disagree_are_not_timed():

@@ -157,7 +157,7 @@ class GRUAfter(Cell):
         dh_{t-1} += dh_t * z
         dh_{t-1} += W_hhᵀ (da_r, da_z, dq)
 
-    W_ih x contributes to (r, z, n), W_hh h to (r, z, q).
+    W_ih x contributes to (r, z, n), W_hh h to (q, r, z): a buffer with the blocks q, r, z, n holds both side by side.
     """
 
     blocks = 3
@@ -165,43 +165,47 @@ class GRUAfter(Cell):
     def step(self, input: Tensor, state: Tensors, weights: Weights) -> Tensors:
         return (gru_step(input, state[0], *weights, True),)
 
+    def parts(self, W_hh: Tensor) -> Tensors:
+        W_rz, W_n = W_hh.tensor_split([len(W_hh) // 3 * 2])
+        return (torch.cat((W_n, W_rz)),)
+
     def forward(self, input: Tensor, state: Tensors, sizes: list[int], *weights: Tensor) -> Tensors:
         W_ih, W_hh, b_ih, b_hh = weights
         h, H = states_from(state[0], input), state[0].shape[1]
-        rzq, n = h.new_empty(len(input), 3 * H), h.new_empty(len(input), H)
-        linear(input, W_ih[: 2 * H], b_ih[: 2 * H] + b_hh[: 2 * H], out=rzq[:, : 2 * H])
-        linear(input, W_ih[2 * H :], b_ih[2 * H :], out=n)
-        rzq[:, 2 * H :] = b_hh[2 * H :]
-        (before, after), a, a_rz, ns = around(h, sizes), rzq.split(sizes), rzq[:, : 2 * H].split(sizes), n.split(sizes)
-        r, z, q = blocks(rzq, 3, sizes)
-        W = transposed(W_hh)
+        gates = h.new_empty(len(input), 4 * H)
+        b_rz, b_n = b_hh.split([2 * H, H])
+        linear(input, W_ih, b_ih + torch.cat((b_rz, torch.zeros_like(b_n))), out=gates[:, H:])
+        gates[:, :H] = b_n
+        (before, after), a, a_rz = around(h, sizes), gates[:, : 3 * H].split(sizes), gates[:, H : 3 * H].split(sizes)
+        q, r, z, n = blocks(gates, 4, sizes)
+        W = torch.cat((W_hh[2 * H :].t(), W_hh[: 2 * H].t()), 1)  # as ``transposed``, of ``parts``
         for t in range(len(sizes)):
             a[t].addmm_(before[t], W)
             a_rz[t].sigmoid_()
-            ns[t].addcmul_(r[t], q[t]).tanh_()
-            torch.lerp(ns[t], before[t], z[t], out=after[t])
-        return h, rzq, n
+            n[t].addcmul_(r[t], q[t]).tanh_()
+            torch.lerp(n[t], before[t], z[t], out=after[t])
+        return h, gates
 
     def backward(
         self, totals: Sequence[Tensor], buffers: Tensors, sizes: list[int], parts: Tensors, small: float
     ) -> tuple[Tensor, Factors]:
-        (dh,), (h, rzq, n), (W,) = totals, buffers, parts
-        r, z, q = rzq.chunk(3, 1)
-        h_previous, d_rzq = previous(h, sizes), torch.empty_like(rzq)
-        da_r, da_z, dq = d_rzq.chunk(3, 1)
+        (dh,), (h, gates), (W,), H = totals, buffers, parts, totals[0].shape[1]
+        q, r, z, n = gates.chunk(4, 1)
+        h_previous, da = previous(h, sizes), torch.empty_like(gates)
+        dq, da_r, da_z, da_n = da.chunk(4, 1)
         dn, hz = 1 - z, (h_previous - n).mul_(z)
-        da_n = minus(dn, dn * n, n)
+        minus(dn, dn * n, n, out=da_n)
         torch.mul(da_n, r, out=dq)
         rq = dq * q
         minus(rq, rq, r, out=da_r)
         minus(hz, hz, z, out=da_z)
-        ds, ds_wide, zs = d_rzq.split(sizes), d_rzq.unflatten(1, (3, -1)).split(sizes), z.split(sizes)
+        das, das_wide, zs = da[:, : 3 * H].split(sizes), da.unflatten(1, (4, -1)).split(sizes), z.split(sizes)
         (dh_before, dh_after), dh_wide = around(dh, sizes), dh[-len(n) :].unsqueeze(1).split(sizes)
         for t in backwards(small, dh_after):
-            ds_wide[t].mul_(dh_wide[t])
+            das_wide[t].mul_(dh_wide[t])
             dh_before[t].addcmul_(dh_after[t], zs[t])
-            dh_before[t].addmm_(ds[t], W)
-        return torch.cat((da_r, da_z, da_n.mul_(dh[-len(n) :])), 1), [(d_rzq, h_previous)]
+            dh_before[t].addmm_(das[t], W)
+        return da[:, H:], [(da[:, H : 3 * H], h_previous), (dq, h_previous)]
 
 
 class GRUBefore(Cell):
@@ -288,9 +292,11 @@ def around(states: Tensor, sizes: list[int]) -> tuple[list[Tensor], Sequence[Ten
 
 def previous(states: Tensor, sizes: list[int]) -> Tensor:
     """The states before all steps, (R, H); a view where no sequence ends."""
-    if len(states) == sum(sizes) + sizes[-1]:
-        return states[: -sizes[-1]]
-    return torch.cat(around(states, sizes)[0])
+    N = len(states) - sum(sizes)
+    if sizes[-1] == N:
+        return states[:-N]
+    sizes_before = torch.tensor([N, *sizes[:-1]]).repeat_interleave(torch.tensor(sizes))
+    return states.index_select(0, (torch.arange(N, len(states)) - sizes_before).to(states.device))
 
 
 def backwards(small: float, *totals: Sequence[Tensor]) -> Iterator[int]:

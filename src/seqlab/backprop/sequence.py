@@ -69,22 +69,22 @@ def _by_hand(
 ) -> list[Tensor | None]:
     """The gradients that are needed, in the order of the tensors: input, four weights, initial state."""
     (cell, sizes, last, _), (input, W_ih, W_hh) = call, tensors[:3]
-    need_input, need_W_ih, need_W_hh, need_b_ih, need_b_hh, *need_state = needs
-    L, N, R, H = len(sizes), sizes[0], len(input), W_hh.shape[1]
+    L, N, R = len(sizes), sizes[0], len(input)
     totals = [torch.empty_like(buffer) for buffer in buffers[: len(cell.names)]]  # (N + R, H): dh, dc
     for total, direct, final in zip(totals, (grads[0], None), grads[1:], strict=False):
         total[:N] = 0
         total[N:] = 0 if direct is None else direct
         if final is not None:
             total[last] += final
-    d_input = torch.empty_like(input) if need_input else None
-    d_weights: dict[str, Tensor] = {}
+    d_input = torch.empty_like(input) if needs[0] else None
+    d_W_ih, d_W_hh = (torch.empty_like(W) if need else None for W, need in zip((W_ih, W_hh), needs[1:3], strict=True))
+    d_b_ih, d_b_hh = (W_hh.new_zeros(len(W_hh)) if need else None for need in needs[3:5])
     parts = cell.parts(W_hh.contiguous())
     # 10⁸ times the smallest normal number. On a GPU subnormal numbers cost nothing, and a look would make the CPU wait.
     small = 0.0 if receive or W_hh.device.type != "cpu" else 1e8 * torch.finfo(W_hh.dtype).tiny
     rows = list(accumulate(sizes, initial=0))  # where each step starts
     # Blocks of steps, small enough for the processor's cache.
-    block = -(-L // max(1, R // max(512, 2**17 // H), L // 128))
+    block = -(-L // max(1, R // max(512, 2**17 // len(W_hh)), L // 128))
     for stop in range(L, 0, -block):
         start = max(0, stop - block)
         here, states = slice(rows[start], rows[stop]), slice(N + rows[start - 1] if start else 0, N + rows[stop])
@@ -96,25 +96,24 @@ def _by_hand(
             continue
         used = tuple(b[states if k < len(totals) else here] for k, b in enumerate(buffers))
         da, factors = cell.backward(dh_dc, used, sizes[start:stop], parts, small)
-        found = {}
         if d_input is not None:
             torch.mm(da, W_ih, out=d_input[here])
-        if need_W_ih:
-            found["W_ih"] = da.t() @ input[here]
-        if need_W_hh:
-            found["W_hh"] = _joined([d.t() @ x for d, x in factors])
-        if need_b_ih or need_b_hh:
-            found["b_ih"] = da.sum(0)
-            found["b_hh"] = found["b_ih"].clone() if factors[0][0] is da else _joined([d.sum(0) for d, _ in factors])
-        d_weights = {name: d_weights[name] + d for name, d in found.items()} if d_weights else found
+        kept = int(stop < L)  # 0: what lies there plays no part
+        if d_W_ih is not None:
+            d_W_ih.addmm_(da.t(), input[here], beta=kept)
+        if d_W_hh is not None:
+            for d_part, (d, x) in zip(d_W_hh.split([d.shape[1] for d, _ in factors]), factors, strict=True):
+                d_part.addmm_(d.t(), x, beta=kept)
+        if d_b_ih is not None or d_b_hh is not None:
+            sums = da.sum(0)
+            if d_b_ih is not None:
+                d_b_ih += sums
+            if d_b_hh is not None:
+                d_b_hh += sums if factors[0][0] is da else torch.cat([d.sum(0) for d, _ in factors])
     if receive is not None:
         receive(_named(call, totals))
-    d_state = [total[:N] if need else None for total, need in zip(totals, need_state, strict=True)]
-    return [d_input, *(d_weights.get(name) for name in ("W_ih", "W_hh", "b_ih", "b_hh")), *d_state]
-
-
-def _joined(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+    d_state = [total[:N] if need else None for total, need in zip(totals, needs[5:], strict=True)]
+    return [d_input, d_W_ih, d_W_hh, d_b_ih, d_b_hh, *d_state]
 
 
 def _by_loop(call: _Call, needs: Sequence[bool], tensors: Any, grads: Any) -> list[Tensor | None]:

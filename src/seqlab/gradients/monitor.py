@@ -70,8 +70,12 @@ class _Record:
         size = torch.abs(s, out=_like(s, self.scratch))
         dead = (size.amax(0) == 0).to(dtype).mean()
         saturated = share((size.tanh_() if self.state == "c" else size).gt_(SATURATED)) * (not self.relu)
-        not_zero = share(torch.sign(g, out=_like(g, self.scratch)).abs_())
-        subnormal = not_zero - share(torch.abs(g, out=_like(g, self.scratch)).ge_(torch.finfo(g.dtype).tiny))
+        tiny, size = torch.finfo(g.dtype).tiny, torch.abs(g, out=_like(g, self.scratch))
+        if size.device.type == "cpu" and bool(size.amin() >= tiny):  # most often; on a GPU the look would wait
+            subnormal = torch.zeros_like(saturated)
+        else:
+            normal = share(size.ge_(tiny))
+            subnormal = share(torch.sign(g, out=size).abs_()) - normal
         direct = (e > 0.1 * e.max()).to(dtype).mean()
         return torch.cat([norms(g), norms(s), torch.stack([saturated, dead, subnormal, direct])])
 
@@ -252,7 +256,8 @@ class GradientMonitor:
             errors.append(out.new_zeros(out.shape[:-1].numel()))  # stays so if no gradient comes
 
             def see_error(gradient: Tensor) -> None:
-                errors[place] = torch.linalg.vector_norm(gradient.detach().flatten(0, -2), math.inf, dim=-1)
+                rows = gradient.detach().flatten(0, -2)
+                errors[place] = torch.abs(rows, out=_like(rows, self._scratch)).amax(-1)
 
             out.register_hook(see_error)
 
