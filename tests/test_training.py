@@ -528,7 +528,15 @@ def test_ctrl_c_finishes_the_step_saves_and_returns(number, tmp_path):
     assert same(others[0], args[0])
 
 
-def test_the_second_ctrl_c_stops_at_once():
+@pytest.fixture
+def interruptible():
+    """Python's own answer to Ctrl-C; a process started in the background may have inherited that it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_the_second_ctrl_c_stops_at_once(interruptible):
     def impatient(n):
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)

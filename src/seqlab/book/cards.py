@@ -10,7 +10,11 @@ from .markup import checked_text, static, to_html, to_plain
 
 @dataclass(frozen=True, repr=False)
 class Cards:
-    """A set of cards; made by `cards`."""
+    """A set of cards; made by `cards`.
+
+    >>> Cards((("lag", "steps between cause and effect"),))
+    lag: steps between cause and effect
+    """
 
     pairs: tuple[tuple[str, str], ...]
 

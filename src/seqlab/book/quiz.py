@@ -20,7 +20,11 @@ from .markup import checked_text, static, to_html, to_plain
 
 @dataclass(frozen=True)
 class Choice:
-    """One choice of a question; made by `right` and `wrong`."""
+    """One choice of a question; made by `right` and `wrong`.
+
+    >>> right("4", "2 + 2").is_right
+    True
+    """
 
     text: str
     feedback: str
@@ -29,7 +33,11 @@ class Choice:
 
 @dataclass(frozen=True)
 class Question:
-    """One question with its choices; made by `ask`."""
+    """One question with its choices; made by `ask`.
+
+    >>> Question("2 + 2?", (right("4", "yes"), wrong("5", "no")), None).instruction
+    'Choose one.'
+    """
 
     text: str
     choices: tuple[Choice, ...]
@@ -122,7 +130,13 @@ def ask(text: str, *choices: Choice, reveal: str | None = None) -> Question:
 
 @dataclass(frozen=True, repr=False)
 class Quiz:
-    """Questions that are shown together; made by `quiz` and `predict`."""
+    """Questions that are shown together; made by `quiz` and `predict`.
+
+    >>> Quiz((Question("2 + 2?", (right("4", "yes"), wrong("5", "no")), None),), "sums", "Question")
+    Question. 2 + 2? Choose one.
+       ( ) 4
+       ( ) 5
+    """
 
     questions: tuple[Question, ...]
     name: str

@@ -18,7 +18,12 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class ClipReport:
-    """What clipping did to the gradients of one step; ``print`` says it in words."""
+    """What clipping did to the gradients of one step; ``print`` says it in words.
+
+    >>> report = ClipReport(threshold=1.0, before=5.0, after=1.0, changed=1.0, norms={"weight": 3.0, "bias": 4.0})
+    >>> report.clipped, report.factor
+    (True, 0.2)
+    """
 
     threshold: float
     before: float  # norm over all parameters

@@ -19,7 +19,11 @@ SATURATED = 0.97  # a state beyond this has tanh' = 1 - h² below 0.06
 
 
 class Finding(NamedTuple):
-    """One fault: its kind (non-finite, exploding, vanishing, saturated, dead, subnormal), where, and what was seen."""
+    """One fault: its kind (non-finite, exploding, vanishing, saturated, dead, subnormal), where, and what was seen.
+
+    >>> Finding("dead", "h_l0", "60% of the units are 0 at every step").kind
+    'dead'
+    """
 
     kind: str
     where: str
@@ -32,6 +36,11 @@ class Profile:
 
     ∂L/∂c_t counts all paths, by way of h_t too. In a batch of unequal lengths a short sequence's state waits where it
     has no step, and so does its gradient.
+
+    >>> gradient = torch.tensor([0.25, 0.5, 1.0], dtype=torch.float64)
+    >>> profile = Profile("h", False, gradient, torch.ones(3), saturated=0, dead=0, subnormal=0, direct=1 / 3)
+    >>> profile.ratio, round(profile.rate, 3)
+    (0.25, 0.5)
     """
 
     state: str  # "h" or "c"
@@ -71,6 +80,13 @@ class Report:
     """What one training step showed, as data; ``verdict`` says it in words, ``table()`` in columns.
 
     A figure: ``seqlab.plotting.gradient_profile(ax, {name: p.gradient for name, p in report.profiles.items()})``.
+
+    >>> from seqlab import RNN, GradientMonitor
+    >>> layer = RNN(3, 5)
+    >>> with GradientMonitor(layer) as monitor:
+    ...     layer(torch.zeros(4, 1, 3))[0][-1].sum().backward()
+    >>> monitor.report.step, list(monitor.report.profiles)
+    (0, ['h_l0'])
     """
 
     step: int

@@ -20,6 +20,16 @@ class StepModel(Protocol):
     what is not a tensor belongs to all rows alike and is passed on. A search picks, repeats and reorders rows. If the
     state that ``step`` returns has an attribute ``weights``, (N, S) or None, these are the attention of that step, and
     the hypotheses keep them. Searches leave the model's mode as it is: call ``model.eval()`` first if it has dropout.
+
+    A model of two tokens beside the special ones, that follows each with the other:
+
+    >>> class InTurn:
+    ...     def start(self, source, key_padding_mask=None):
+    ...         return ()
+    ...     def step(self, tokens, state):
+    ...         return torch.eye(5)[7 - tokens].log(), state
+    >>> InTurn().step(torch.tensor([3, 4]), ())[0].argmax(dim=1)
+    tensor([4, 3])
     """
 
     def start(self, source: Tensor, key_padding_mask: Tensor | None = None) -> Any:
