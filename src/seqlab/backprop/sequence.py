@@ -192,7 +192,7 @@ def _run(
             x = x.unflatten(0, (L, N))
             return x.flip(0) if reverse else x
     else:
-        sizes, last, mirror = _packed(batch_sizes, input.device)
+        sizes, last, mirror = packed_order(batch_sizes, input.device)
         rows = input.index_select(0, mirror) if reverse else input
 
         def arranged(x: Tensor) -> Tensor:
@@ -209,7 +209,7 @@ def _run(
     return arranged(output), tuple(final)
 
 
-def _packed(batch_sizes: Tensor, device: torch.device) -> tuple[list[int], Tensor, Tensor]:
+def packed_order(batch_sizes: Tensor, device: torch.device) -> tuple[list[int], Tensor, Tensor]:
     """Of a packed batch: sizes, index of the final states, and for each row the one as far from its sequence's end."""
     N = int(batch_sizes[0])
     starts, n = batch_sizes.cumsum(0) - batch_sizes, torch.arange(N)

@@ -27,7 +27,7 @@ from torch.autograd import Function
 from torch.nn.utils.rnn import PackedSequence
 
 from ..backprop import hand_obstacle
-from ..backprop.sequence import _packed
+from ..backprop.sequence import packed_order
 
 CLOSED = 1e4  # added to a gate's input a: sigmoid(a - 1e4) is 0 and sigmoid(a + 1e4) is 1, to the last digit
 SHORT = 16  # steps below which a rectangle of its own costs more than padding
@@ -95,7 +95,7 @@ def lstm_sequence(
     if batch_sizes is None:
         output, h_n, c_n = _kernel(input.flip(0) if reverse else input, hx, weights)
         return output.flip(0) if reverse else output, (h_n, c_n)
-    sizes, last, mirror = _packed(batch_sizes, input.device)
+    sizes, last, mirror = packed_order(batch_sizes, input.device)
     output, c_n = _in_rectangles(input, hx, weights, sizes, batch_sizes, mirror if reverse else None)
     last = last - sizes[0]
     return output, (output[mirror[last] if reverse else last], c_n)
