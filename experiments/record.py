@@ -50,10 +50,10 @@ def record(
         if part in results:
             print(f"{name} {number}/{len(parts)} {part}: recorded", flush=True)
             continue
-        start = time.process_time()
+        start = time.perf_counter()
         results[part] = run(results)
-        seconds += time.process_time() - start
-        print(f"{name} {number}/{len(parts)} {part}: {time.process_time() - start:.0f} s", flush=True)
+        seconds += time.perf_counter() - start
+        print(f"{name} {number}/{len(parts)} {part}: {time.perf_counter() - start:.0f} s", flush=True)
         head = {"experiment": name, "about": about, "complete": len(results) == len(parts), "settings": settings}
         facts = {"code": code, "made with": environment(), "seconds": round(seconds, 1), "results": results}
         unfinished = path.with_suffix(".tmp")  # renamed when whole, so that a stop never leaves half a file
