@@ -71,7 +71,7 @@ def test_scores_count_answers_right_to_the_word_by_length(data, monkeypatch):
 
 
 def test_an_unknown_model_is_named(data):
-    with pytest.raises(ValueError, match="number_words: expected model to be one of none, .* got 'additiv'"):
+    with pytest.raises(ValueError, match=r"number_words: expected model to be one of none, .* got 'additiv'"):
         build(Settings("additiv"), data)
 
 
