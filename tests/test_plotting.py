@@ -29,6 +29,7 @@ from seqlab.plotting import (
     new_figure,
     spread,
 )
+from seqlab.plotting.alignment import alignment
 
 # How dichromats see linear RGB. Source: Machado, Oliveira and Fernandes 2009, severity 1.0.
 SIGHT = {
@@ -237,3 +238,52 @@ def test_torch_tensors_are_taken_without_knowing_torch():
 
 def test_in_words_says_what_is_missing():
     assert in_words({"GRU": [np.nan, 1.0]}, [4, 8], at="lag") == "GRU: no value at lag 4, 1 at lag 8."
+
+
+# Alignment
+
+
+def squares(ax):
+    """Side and place of each filled square, but for the band behind the chosen row."""
+    patches = [patch for patch in ax.patches if patch.get_fill() and patch.get_width() <= 1]
+    return {(patch.get_y() + patch.get_height() / 2, patch.get_x() + patch.get_width() / 2): patch for patch in patches}
+
+
+def test_area_of_an_alignment_is_the_weight_in_its_row_and_column():
+    weights = np.array([[0.7, 0.3, 0.0], [0.04, 0.16, 0.8]])
+    _, ax = new_figure()
+    alignment(ax, weights, ["the", "black", "cat"], ["chat", "noir"])
+    drawn = squares(ax)
+    assert set(drawn) == {(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)}  # 0 has no square
+    areas = {at: patch.get_width() * patch.get_height() for at, patch in drawn.items()}
+    for (i, j), area in areas.items():
+        assert area == pytest.approx(0.94**2 * weights[int(i), int(j)])
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["the", "black", "cat"]
+    assert not ax.texts
+
+
+def test_the_chosen_row_of_an_alignment_shows_its_numbers_and_where_it_looks_most():
+    figure, ax = new_figure()
+    alignment(ax, [[0.7, 0.3], [0.04, 0.96]], ["black", "cat"], ["chat", "noir"], row=1, truth=[1, None])
+    assert [text.get_text() for text in ax.texts] == ["96"]  # 4 % has no number
+    assert [label.get_text() for label in ax.get_xticklabels() if label.get_fontweight() == "bold"] == ["cat"]
+    frames = [patch for patch in ax.patches if not patch.get_fill()]
+    assert [(frame.get_y() + 0.47, frame.get_x() + 0.47) for frame in frames] == [(0, 1)]
+    labels = [label for _, _, label in hover_points(figure)]
+    assert labels[3] == "noir looks at cat: 96 %"
+    assert len(labels) == 4
+
+
+@pytest.mark.parametrize(
+    ("weights", "more", "message"),
+    [
+        (np.ones((3, 2)) / 2, {}, "2 words written x 2 words read.*got shape \\(3, 2\\)"),
+        (np.ones((2, 2)) / 2, {"truth": [1]}, "a truth for each word written or none"),
+        ([[0.5, 0.5], [-0.2, 1.2]], {}, "weights from 0 to 1, got -0.2 to 1.2"),
+        ([[0.5, np.nan], [0.5, 0.5]], {}, "weights from 0 to 1"),
+    ],
+)
+def test_alignment_refuses_what_does_not_fit(weights, more, message):
+    _, ax = new_figure()
+    with pytest.raises(ValueError, match=message):
+        alignment(ax, weights, ["black", "cat"], ["chat", "noir"], **more)
