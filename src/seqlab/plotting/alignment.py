@@ -33,14 +33,14 @@ def alignment(
     colour: str = COLOURS["attention"],
     turn: int = 40,
 ) -> None:
-    """Draw weights as squares: one row for each word written, one column for each word read, which stands on top.
+    """Draw weights as boxes: one row for each word written, one column for each word read, which stands on top.
 
     Args:
         weights: shape (L, S), shares from 0 to 1; area is share.
         source, target: the words read and the words written.
         row: index of the word written that stands out; its weights from 5 % on are written in, in per cent.
         truth: for each word written the index of the word read that it belongs to, or None; marked by a dashed frame.
-        colour: of the squares.
+        colour: of the boxes.
         turn: degrees by which the words on top are turned.
 
     Raises:
