@@ -20,11 +20,12 @@ from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
 
 import seqlab
-from seqlab.recurrent import base
+from seqlab.recurrent import network
+from seqlab.recurrent.engines import ENGINES, hand
 
 LAYERS = [seqlab.RNN, seqlab.LSTM, seqlab.GRU]
 layers = pytest.mark.parametrize("kind", LAYERS)
-paths = pytest.mark.parametrize("backend", ["loop", "hand", "torch", "auto"])
+engines = pytest.mark.parametrize("backend", ["loop", "hand", "torch", "auto"])
 compiles = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch's compiler looks
 
 
@@ -91,8 +92,22 @@ def exported(layer):
 
 def on_gpu(layer):
     with pytest.MonkeyPatch.context() as patch:  # a device that is always there, and that no pass runs on
-        patch.setattr(seqlab.recurrent.paths, "hand_obstacle", lambda data: "")
+        patch.setattr(hand, "hand_obstacle", lambda data: "")
         return layer.to("meta").path(LONG.to("meta"))
+
+
+class Damped(seqlab.GRU):
+    """A layer whose equation is another."""
+
+    def step(self, input, state, weights):
+        (h,) = super().step(input, state, weights)
+        return (0.5 * h,)
+
+
+def with_its_own_step():
+    layer = seqlab.RNN(3, 5)
+    layer.step = lambda input, state, weights: state
+    return layer
 
 
 half = {"dtype": torch.bfloat16}
@@ -100,12 +115,21 @@ SITUATIONS = {
     "training an RNN or a GRU": [lambda: seqlab.RNN(3, 5).path(LONG), lambda: seqlab.GRU(3, 5).path(packed_batch())],
     "training an LSTM in float32": [lambda: seqlab.LSTM(3, 5).path(LONG)],
     "training an LSTM in float64": [lambda: seqlab.LSTM(3, 5, dtype=torch.float64).path(LONG.double())],
-    "training an LSTM on a PackedSequence": [lambda: seqlab.LSTM(3, 5).path(packed_batch())],
+    "training an LSTM in float32 over 128 steps or more": [
+        lambda: seqlab.LSTM(3, 5).path(torch.zeros(128, 2, 3)),
+        lambda: seqlab.LSTM(3, 5, batch_first=True).path(torch.zeros(2, 128, 3)),
+    ],
+    "an LSTM in float32 on a PackedSequence": [
+        lambda: seqlab.LSTM(3, 5).path(packed_batch()),
+        lambda: inside(torch.no_grad(), seqlab.LSTM(3, 5), packed_batch()),
+    ],
     "a call of few steps, as in a decoder": [
         lambda kind=kind: kind(3, 5, batch_first=True).path(torch.zeros(20, 5, 3)) for kind in LAYERS[::2]
     ],
     "under `torch.no_grad()`": [lambda kind=kind: inside(torch.no_grad(), kind(3, 5)) for kind in LAYERS],
     "all parameters frozen": [lambda kind=kind: kind(3, 5).requires_grad_(False).path(LONG) for kind in LAYERS],
+    "`LSTM(proj_size=...)`": [lambda: seqlab.LSTM(3, 5, proj_size=2, dtype=torch.float64).path(LONG.double())],
+    "a subclass with its own `step`": [lambda: Damped(3, 5).path(LONG), lambda: with_its_own_step().path(LONG)],
     "`GRU(reset_after=False)`": [lambda: seqlab.GRU(3, 5, reset_after=False).path(LONG)],
     "a `GradientMonitor` watches": [lambda kind=kind: gradient_watched(kind).path(LONG) for kind in LAYERS],
     "`layer.watch(fn)`": [lambda kind=kind: watched(kind).path(LONG) for kind in LAYERS],
@@ -138,16 +162,19 @@ def test_every_row_of_the_book_is_tested():
     assert list(rows_of_the_page()) == list(SITUATIONS)
 
 
-@layers
-@pytest.mark.parametrize("backend", ["loop", "hand", "torch", "auto"])
-def test_a_call_takes_the_path_that_it_says(kind, backend, monkeypatch):
+@pytest.mark.parametrize(
+    ("kind", "backend"),
+    [(kind, backend) for kind in LAYERS for backend in ("loop", "hand", "torch", "auto")] + [(seqlab.LSTM, "onednn")],
+)
+def test_a_call_takes_the_engine_that_it_says(kind, backend, monkeypatch):
     layer, taken = kind(3, 5, backend=backend), []
-    monkeypatch.setattr(base, "by_loop", lambda *args, f=base.by_loop: taken.append("loop") or f(*args))
-    monkeypatch.setattr(base, "by_hand", lambda *args, f=base.by_hand: taken.append("hand") or f(*args))
+    for name, engine in ENGINES.items():
+        monkeypatch.setattr(engine, "run", lambda call, name=name, f=engine.run: taken.append(name) or f(call))
     if backend != "auto":
         assert layer.path(LONG) == (backend, f"backend='{backend}' was asked for")
-    layer(LONG)
-    assert (taken or ["torch"]) == [layer.path(LONG)[0]]
+    for x in (LONG, torch.zeros(200, 2, 3), packed_batch()):
+        layer(x)
+        assert taken.pop() == layer.path(x)[0]
 
 
 @layers
@@ -455,7 +482,7 @@ def test_copies_and_pickles_leave_watchers_behind(kind, copier):
 
 
 @layers
-@paths
+@engines
 @pytest.mark.parametrize("copier", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
 def test_copies_and_pickles_compute_the_same_apart_from_the_original(kind, backend, copier):
     layer, x = kind(3, 5, num_layers=2, backend=backend), torch.randn(8, 2, 3)
@@ -479,7 +506,7 @@ def test_export(kind, backend, strict):
 
 
 @layers
-@paths
+@engines
 def test_functional_call_uses_the_parameters_that_are_given(kind, backend):
     layer, other, x = kind(3, 5, backend=backend), kind(3, 5), torch.randn(8, 2, 3)
     expected = layer(x)
@@ -541,7 +568,7 @@ def test_forward_mode_and_hessian(kind):
 
 
 @layers
-@paths
+@engines
 @pytest.mark.parametrize("parametrize", [parametrizations.weight_norm, parametrizations.orthogonal])
 def test_a_parametrized_weight_is_used_trained_and_copied(kind, backend, parametrize):
     layer, x = kind(5, 5, backend=backend), torch.randn(8, 2, 5)
@@ -558,7 +585,7 @@ def test_a_parametrized_weight_is_used_trained_and_copied(kind, backend, paramet
 
 
 @layers
-@paths
+@engines
 @pytest.mark.parametrize("use_reentrant", [False, True])
 def test_checkpointing_gives_the_same_gradients(kind, backend, use_reentrant):
     layer = kind(3, 5, num_layers=2, bidirectional=True, backend=backend, dtype=torch.float64)
@@ -573,7 +600,7 @@ def test_checkpointing_gives_the_same_gradients(kind, backend, use_reentrant):
 
 
 @layers
-@paths
+@engines
 def test_frozen_weights_get_no_gradient_and_the_others_the_same(kind, backend):
     layer, x = kind(3, 5, backend=backend), torch.randn(8, 2, 3)
     expected = dict(
@@ -591,7 +618,7 @@ def test_frozen_weights_get_no_gradient_and_the_others_the_same(kind, backend):
 
 
 @layers
-@paths
+@engines
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_without_gradients_the_output_is_the_same_and_has_no_graph(kind, backend, mode):
     layer, x = kind(3, 5, num_layers=2, bidirectional=True, backend=backend), torch.randn(8, 2, 3)
@@ -647,7 +674,7 @@ def test_a_frame_that_is_compiled_inside_one_that_is_not_is_right(kind, monkeypa
     packed = pack_padded_sequence(x, torch.tensor([2, 3]), enforce_sorted=False)
     for input in (x, packed):
         expected = layer(input)
-        run = torch.compile(base.by_hand, backend="eager")
+        run = torch.compile(hand.run, backend="eager")
         zeros = tuple(torch.zeros(1, 2, 5) for _ in layer.state_names)
         output, final = run(layer, input, zeros)
         assert_close(tuple(output), tuple(expected[0])) if input is packed else assert_close(output, expected[0])
