@@ -45,9 +45,13 @@ def forward_mode() -> bool:
 
 
 def is_batched(tensor: Tensor) -> bool:
-    """Whether vmap hides an axis of the tensor, whose values Python can't read then; without torch's answer, yes."""
-    batched = getattr(getattr(torch._C, "_functorch", None), "is_batchedtensor", None)
-    return batched is None or batched(tensor)
+    """Whether vmap hides an axis of the tensor, whose values Python can't read then; without torch's answer, yes.
+
+    There are two: ``torch.func.vmap``, and an older one behind ``autograd.grad(is_grads_batched=True)``.
+    """
+    functorch = getattr(torch._C, "_functorch", None)
+    answers = [getattr(functorch, name, None) for name in ("is_batchedtensor", "is_legacy_batchedtensor")]
+    return any(answer is None or answer(tensor) for answer in answers)
 
 
 def norms(tensors: Sequence[Tensor], ord: float = 2, dtype: torch.dtype | None = None) -> list[Tensor]:
@@ -88,8 +92,12 @@ def tanh_backward_(d: Tensor, t: Tensor) -> Tensor:
 
 
 def kernel(name: str) -> Callable[..., Any]:
-    """The operation behind a recurrent layer of ``torch.nn``: "lstm", "gru", "rnn_tanh" or "rnn_relu"."""
-    return getattr(torch, name, None) or getattr(torch._VF, name)
+    """The operation behind a recurrent layer of ``torch.nn``: "lstm", "gru", "rnn_tanh" or "rnn_relu".
+
+    torch.compile leaves torch.nn's layers alone, since it can't trace these operations; so it is told here.
+    """
+    found = getattr(torch, name, None) or getattr(torch._VF, name)
+    return torch.compiler.disable(found) if torch.compiler.is_compiling() else found
 
 
 def has_half_lstm(dtype: torch.dtype) -> bool:

@@ -143,11 +143,8 @@ def _by_loop(plan: Plan, needs: Sequence[bool], tensors: Any, grads: Any) -> lis
         outputs = _loop(plan, *tensors)
     reached = [k for k, grad in enumerate(grads) if grad is not None]
     wanted = [x for x, need in zip(tensors, needs, strict=True) if need]
-    found = iter(
-        torch.autograd.grad(
-            [outputs[k] for k in reached], wanted, [grads[k] for k in reached], create_graph=create_graph, allow_unused=True
-        )
-    )
+    ends, directions = [outputs[k] for k in reached], [grads[k] for k in reached]
+    found = iter(torch.autograd.grad(ends, wanted, directions, create_graph=create_graph, allow_unused=True))
     return [next(found) if need else None for need in needs]
 
 

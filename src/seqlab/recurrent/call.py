@@ -1,7 +1,7 @@
 """One call of a recurrent layer as data: what an engine needs, and no layer in it.
 
-Shapes: N batch, L length, R rows = the sum of all lengths, H_in input_size, H hidden_size, D directions. An engine reads
-(L, N, H_in) or a PackedSequence; ``arrange`` and ``Layout.restore`` are the way there and back.
+Shapes: N batch, L length, R rows = the sum of all lengths, H_in input_size, H hidden_size, D directions. An engine
+reads (L, N, H_in) or a PackedSequence; ``arrange`` and ``Layout.restore`` are the way there and back.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Call(NamedTuple):
         )
 
     def by_layer(self, input: Tensor, initial: State, run: Direction) -> tuple[Tensor, State]:
-        """Each layer reads the h of the one below, its directions side by side: the last layer's h, the final states."""
+        """Each layer reads the h of the one below, of all its directions: the last layer's h, the final states."""
         finals: list[State] = []
         for layer, directions in enumerate(self.weights):
             if layer > 0:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..cells import gru_step, lstm_step, rnn_step
 from ..checks import check_nonlinearity
@@ -14,7 +14,7 @@ from .call import State, Weights
 from .network import Recurrent
 
 
-class RNN(Recurrent[Tensor], nn.RNN):
+class RNN(Recurrent[torch.Tensor], nn.RNN):
     """Elman network over a whole sequence, :func:`seqlab.cells.rnn_step` in each layer; a drop-in for ``torch.nn.RNN``.
 
     Args:
@@ -63,13 +63,13 @@ class RNN(Recurrent[Tensor], nn.RNN):
             input_size, hidden_size, num_layers, nonlinearity=nonlinearity, **options, device=device, dtype=dtype
         )
 
-    def step(self, input: Tensor, state: State, weights: Weights) -> State:
+    def step(self, input: torch.Tensor, state: State, weights: Weights) -> State:
         """See :func:`seqlab.cells.rnn_step`."""
         (h,) = state
         return (rnn_step(input, h, **weights, nonlinearity=self.nonlinearity),)
 
 
-class LSTM(Recurrent[tuple[Tensor, Tensor]], nn.LSTM):
+class LSTM(Recurrent[tuple[torch.Tensor, torch.Tensor]], nn.LSTM):
     """LSTM over a whole sequence, :func:`seqlab.cells.lstm_step` in each layer; a drop-in for ``torch.nn.LSTM``.
 
     Args:
@@ -120,13 +120,13 @@ class LSTM(Recurrent[tuple[Tensor, Tensor]], nn.LSTM):
         options |= {"proj_size": proj_size, "device": device, "dtype": dtype}
         super().__init__(input_size, hidden_size, num_layers, **options)
 
-    def step(self, input: Tensor, state: State, weights: Weights) -> State:
+    def step(self, input: torch.Tensor, state: State, weights: Weights) -> State:
         """See :func:`seqlab.cells.lstm_step`."""
         h, c = state
         return lstm_step(input, (h, c), **weights)
 
 
-class GRU(Recurrent[Tensor], nn.GRU):
+class GRU(Recurrent[torch.Tensor], nn.GRU):
     """GRU over a whole sequence, :func:`seqlab.cells.gru_step` in each layer; a drop-in for ``torch.nn.GRU``.
 
     Args:
@@ -172,7 +172,7 @@ class GRU(Recurrent[Tensor], nn.GRU):
         options = {"bias": bias, "batch_first": batch_first, "dropout": dropout, "bidirectional": bidirectional}
         super().__init__(input_size, hidden_size, num_layers, **options, device=device, dtype=dtype)
 
-    def step(self, input: Tensor, state: State, weights: Weights) -> State:
+    def step(self, input: torch.Tensor, state: State, weights: Weights) -> State:
         """See :func:`seqlab.cells.gru_step`."""
         (h,) = state
         return (gru_step(input, h, **weights, reset_after=self.reset_after),)

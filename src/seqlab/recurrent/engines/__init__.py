@@ -72,16 +72,15 @@ def _only_the_loop(call: Call) -> str:
 
 def _preferred(call: Call) -> tuple[str, str]:
     """The engine that is fastest for this call if it has no obstacle, and the reason in words."""
-    packed = isinstance(call.input, PackedSequence)
-    by_onednn = call.kind == "LSTM" and not onednn.obstacle(call)
-    if by_onednn and packed:
+    if torch.compiler.is_compiling():
+        return "torch", "torch.compile is tracing"
+    by_onednn = not onednn.missing(call)
+    if by_onednn and isinstance(call.input, PackedSequence):
         return "onednn", "torch leaves oneDNN's LSTM for a packed batch; here the batch is padded for it"
     if not call.differentiated():
         return "torch", "no gradient is asked for, and torch's kernels are the fastest forward pass"
     if call.data.device.type != "cpu":
         return "torch", "on a GPU torch's kernels are the fastest"
-    if torch.compiler.is_compiling():
-        return "torch", "torch.compile is tracing"
     if call.length < SHORT:
         return "torch", f"over fewer than {SHORT} steps the hand-written pass does not win back its preparation"
     if by_onednn and call.length >= onednn.LONG:

@@ -32,8 +32,8 @@ from .rectangles import Rows, in_rectangles
 LONG = 128  # steps from which a gradient can become subnormal that halves at each step
 
 
-def obstacle(call: Call) -> str:
-    """Why this engine can't run the call, in words; empty if it can."""
+def missing(call: Call) -> str:
+    """Why oneDNN's LSTM can't be had for this layer, in words; empty if it can."""
     if call.kind != "LSTM":
         return f"oneDNN has no {call.kind}"
     if call.data.device.type != "cpu":
@@ -42,6 +42,13 @@ def obstacle(call: Call) -> str:
         return f"oneDNN has an LSTM in float32, not in {call.data.dtype}"
     if not (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled):
         return "oneDNN is missing or turned off"
+    return "autocast is on, which would change the dtype inside" if torch.is_autocast_enabled("cpu") else ""
+
+
+def obstacle(call: Call) -> str:
+    """Why this engine can't run the call, in words; empty if it can."""
+    if words := missing(call):
+        return words
     if call.gradient_watchers and call.differentiated():
         return "a watcher wants the gradient of each step"
     return hand.obstacle(call)
@@ -97,7 +104,7 @@ class Late(Function):
 
     @staticmethod
     def forward(ctx: Any, plan: Plan, output: Tensor, h_n: Tensor, c_n: Tensor, *tensors: Any) -> tuple[Tensor, ...]:
-        """Output (R, H), h_n and c_n (N, H); tensors are what they depend on: rows (R, H_in), four weights, h_0, c_0."""
+        """Output (R, H), h_n, c_n (N, H); ``tensors``: rows (R, H_in), four weights, h_0, c_0, on which they depend."""
         output, h_n, c_n = (x.detach() for x in (output, h_n, c_n))  # no views: these could not be changed in place
         ctx.plan = plan
         ctx.save_for_backward(output, *tensors)
