@@ -21,7 +21,7 @@ import sys
 sys.path.insert(0, {src!r})
 import tomllib
 from pathlib import Path
-from seqlab.book import claim, claims
+from seqbook import claim, claims
 claims.registry = lambda: tomllib.loads(Path({registry!r}).read_text())
 """
 
