@@ -51,7 +51,7 @@ def main() -> int:
         run(
             "library, tools and examples",
             *(*parallel, "--doctest-modules", "--ignore=tests/browser"),
-            *("tests", "src/seqlab", "src/seqbook"),
+            *("tests", "src"),
         ),
         run(
             "chapters and solutions, re-run and compared",
