@@ -32,7 +32,7 @@ lint: .venv/.complete
 
 links: .venv/.complete
 	$(BIN)/jupyter-book config sphinx .
-	PYTHONPATH=ext $(BIN)/sphinx-build -q -b linkcheck -D nb_execution_mode=off -D suppress_warnings=ledger . _build/links
+	PYTHONPATH=ext $(BIN)/sphinx-build -q -b linkcheck -D nb_execution_mode=off -D suppress_warnings=ledger,myst-nb.lexer . _build/links
 
 bench: .venv/.complete
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks
