@@ -170,7 +170,7 @@ def rows(app: Sphinx, page: str, chapter: str) -> Iterator[tuple[str, str]]:
             continue
         claim = found.get(name)
         verdict = claim["verdict"] if claim else "not measured"
-        symbol = VERDICTS[verdict][0] if claim else ""
+        symbol, _ = VERDICTS.get(verdict, ("", ""))
         told = f'<a href="{escape(entry["url"])}">{escape(entry["told"])}</a>'
         measured, seeds = "–", "–"
         if claim:
