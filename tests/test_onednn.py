@@ -120,6 +120,19 @@ def test_padding_leaves_the_cell_state_as_it_is():
     torch.testing.assert_close(c_n[1:], alone, rtol=1e-6, atol=0)
 
 
+@onednn
+@pytest.mark.parametrize("bias", [60.0, 1000.0])
+def test_padding_leaves_the_cell_state_as_it_is_whatever_the_gates_are(bias):
+    layer = nn.LSTM(3, 8)
+    with torch.no_grad():
+        layer.bias_ih_l0[:8], layer.bias_ih_l0[8:16] = bias, -bias  # all in, nothing kept
+    packed = packed_batch([40, 1], torch.float32)
+    state = (torch.zeros(2, 8), torch.randn(2, 8))
+    _, (_, c_n) = lstm_of(layer, packed.data, state, packed.batch_sizes)
+    alone = lstm_of(layer, packed.data[1:2].unsqueeze(0), (state[0][1:], state[1][1:]))[1][1]
+    torch.testing.assert_close(c_n[1:], alone, rtol=1e-6, atol=0)
+
+
 def test_first_and_second_derivatives_pass_gradcheck():
     packed = packed_batch([3, 2])
     leaves = [torch.randn(*s, dtype=f64, requires_grad=True) for s in ((2, 2), (2, 2), (8, 3), (8, 2), (8,), (8,))]

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.autograd import forward_ad
 from torch.func import functional_call, grad, hessian, jacrev, jvp, vmap
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, parametrize
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
@@ -187,6 +187,69 @@ def test_an_initial_state_that_asks_for_a_gradient_counts(kind):
         assert seen == []
         layer(LONG, (h, h) if kind is seqlab.LSTM else h)
     assert len(seen) == 1
+
+
+# A subclass with another equation.
+
+
+@layers
+@pytest.mark.parametrize("L", [3, 20, 200])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_step_of_a_subclass_is_computed_whatever_is_asked(kind, L, packed):
+    class Halved(kind):
+        """The equation of the parent on half the input."""
+
+        def step(self, input, state, weights):
+            return super().step(0.5 * input, state, weights)
+
+    layer, plain = Halved(3, 5, bidirectional=True), kind(3, 5, bidirectional=True, backend="loop")
+    layer.load_state_dict(plain.state_dict())
+    x = torch.randn(L, 2, 3)
+    inputs = [pack_padded_sequence(factor * x, torch.tensor([L, L])) if packed else factor * x for factor in (1, 0.5)]
+    for context in (torch.enable_grad, torch.no_grad):
+        with context():
+            output, expected = layer(inputs[0])[0], plain(inputs[1])[0]
+        assert_close(output.data, expected.data) if packed else assert_close(output, expected)
+    for backend in ("hand", "torch"):
+        layer.backend = backend
+        with pytest.raises(ValueError, match=f"backend='{backend}' is not possible, since a subclass has its own step"):
+            layer(x)
+
+
+# Projections.
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN:UserWarning")  # torch's, once
+@pytest.mark.parametrize("backend", ["auto", "loop", "torch"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("form", ["time-first", "batch-first", "unbatched", "packed", "with states"])
+def test_projections_are_torchs(backend, dtype, form):
+    options = {"num_layers": 2, "bidirectional": True, "proj_size": 2, "batch_first": form == "batch-first"}
+    theirs = nn.LSTM(3, 5, **options, dtype=dtype)
+    ours = seqlab.LSTM(3, 5, **options, dtype=dtype, backend=backend)
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(*((6, 3) if form == "unbatched" else (6, 2, 3)), dtype=dtype, requires_grad=True)
+    hx = (torch.randn(4, 2, 2, dtype=dtype), torch.randn(4, 2, 5, dtype=dtype)) if form == "with states" else None
+    found = []
+    for layer in (ours, theirs):
+        input = pack_padded_sequence(x, torch.tensor([3, 6]), enforce_sorted=False) if form == "packed" else x
+        output, final = layer(input, hx)
+        rows = output.data if form == "packed" else output
+        loss = rows.square().sum() + sum(s.sin().sum() for s in final)
+        found.append([rows, *final, *torch.autograd.grad(loss, [x, *layer.parameters()])])
+    assert_close(*found, **({} if dtype == torch.float64 else {"rtol": 1e-4, "atol": 1e-5}))
+
+
+def test_projections_are_watched_by_the_loop():
+    layer, seen = seqlab.LSTM(3, 5, proj_size=2), []
+    with layer.watch_gradients(lambda layer, direction, states: seen.append(states)):
+        layer(torch.zeros(4, 2, 3))
+        assert layer.path(torch.zeros(200, 2, 3))[0] == "loop"
+    assert (seen[0]["h"].shape, seen[0]["c"].shape) == ((4, 2, 2), (4, 2, 5))
+    with pytest.raises(ValueError, match=r"LSTM: expected h_0 .* = \(1, 2, 2\), got \(1, 2, 5\)"):
+        layer(torch.zeros(4, 2, 3), (torch.zeros(1, 2, 5), torch.zeros(1, 2, 5)))
+    with pytest.raises(ValueError, match="backend='hand' is not possible, since its derivation has no projection"):
+        seqlab.LSTM(3, 5, proj_size=2, backend="hand")(torch.zeros(4, 2, 3))
 
 
 # Watching.
@@ -583,6 +646,23 @@ def test_a_parametrized_weight_is_used_trained_and_copied(kind, backend, paramet
         assert all(p.grad is not None for p in layer.parameters())
         torch.optim.SGD(layer.parameters(), 0.1).step()
     assert_close(copy.deepcopy(layer)(x), layer(x))
+
+
+@layers
+@engines
+@pytest.mark.parametrize(
+    "made", [parametrizations.weight_norm, parametrizations.orthogonal, parametrizations.spectral_norm]
+)
+def test_a_computed_weight_is_cached_moved_and_copied(kind, backend, made):
+    """parametrize.cached() gives one tensor for several calls; moving a layer keeps nothing that can't be copied."""
+    layer, x = made(kind(3, 5, backend=backend), "weight_hh_l0").eval(), torch.randn(8, 2, 3)
+    expected = layer(x)[0]
+    with parametrize.cached():
+        for _ in range(3):
+            assert_close(layer(x)[0], expected)
+    copied = copy.deepcopy(layer.double().float())
+    assert_close(copied(x)[0], expected)
+    assert_close(pickle.loads(pickle.dumps(layer.state_dict())), layer.state_dict())
 
 
 @layers

@@ -187,3 +187,8 @@ class Recurrent(nn.RNNBase, Generic[Final]):
     def __getstate__(self) -> dict[str, Any]:
         """Leave watchers out of copies and pickles."""
         return {**super().__getstate__(), "_watchers": OrderedDict(), "_gradient_watchers": OrderedDict()}
+
+    def _init_flat_weights(self) -> None:
+        """torch's list for cuDNN, without computed weights: a layer that kept such a tensor could not be copied."""
+        super()._init_flat_weights()
+        self._flat_weights = [w if isinstance(w, nn.Parameter) else None for w in self._flat_weights]
