@@ -34,9 +34,9 @@ from seqlab.training import (
     epochs,
     fit,
     load_weights,
+    progress,
     seed_everything,
     share,
-    watching,
 )
 from seqlab.training import checkpoint as checkpoints
 from seqlab.training.data import to_device
@@ -653,9 +653,9 @@ def test_the_bar_counts_from_where_the_run_goes_on_and_tells_the_loss(tmp_path, 
 def test_by_default_the_bar_is_shown_where_somebody_looks_on(shell, terminal, shown, monkeypatch):
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
     monkeypatch.setattr(sys, "stderr", SimpleNamespace(isatty=lambda: terminal))
-    assert watching.somebody_looks_on() is shown
+    assert progress.has_reader() is shown
     monkeypatch.setitem(sys.modules, "google.colab", SimpleNamespace())
-    assert watching.somebody_looks_on() is (shown or hasattr(shell, "kernel"))
+    assert progress.has_reader() is (shown or hasattr(shell, "kernel"))
 
 
 def test_a_quiet_run_says_nothing(capsys):
