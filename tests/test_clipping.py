@@ -209,8 +209,8 @@ def test_what_comes_back_is_a_number_that_carries_the_report():
 
 @pytest.mark.parametrize("clip", [clip_grad_norm_, clip_grad_value_])
 def test_no_gradients_are_a_norm_of_zero_as_torchs(clip):
-    for given in (nn.Linear(2, 1), [], [torch.zeros(2, requires_grad=True)]):
-        report = clip(given, 1.0)
+    for parameters in (nn.Linear(2, 1), [], [torch.zeros(2, requires_grad=True)]):
+        report = clip(parameters, 1.0)
         assert (report, report.norms, report.clipped, report.factor) == (0, {}, False, 1)
     assert nn.utils.clip_grad_norm_([], 1.0) == 0
 
@@ -281,8 +281,10 @@ def test_over_the_whole_range_of_float64_it_is_the_exact_norm(entries, threshold
         assert report == pytest.approx(ratio * 2.0**exponent, rel=1e-14, abs=1e-320)
     assert report.clipped == (large or ratio * 2.0**exponent > threshold)
     for p, e in zip(parameters, entries, strict=True):
-        wanted = [Fraction(x) * (Fraction(threshold) / Fraction(ratio) / Fraction(2) ** exponent) for x in e]
-        wanted = [float(w) for w in wanted] if report.clipped else e
+        wanted = e
+        if report.clipped:
+            factor = Fraction(threshold) / Fraction(ratio) / Fraction(2) ** exponent
+            wanted = [float(Fraction(x) * factor) for x in e]
         torch.testing.assert_close(p.grad, torch.tensor(wanted, dtype=torch.float64), rtol=1e-13, atol=1e-320)
     for norm, e in zip(report.norms.values(), entries, strict=True):
         ratio, exponent = exact(e) if any(e) else (0.0, 0)
@@ -344,7 +346,8 @@ def test_a_sparse_gradient_is_clipped_as_the_dense_one(clip):
     torch.testing.assert_close(ours.weight.grad.to_dense(), theirs.weight.grad, rtol=1e-15, atol=0)
 
 
-def test_a_sparse_layout_without_entries_of_its_own_is_refused():
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support:UserWarning")
+def test_another_sparse_layout_is_refused():
     p = torch.eye(2).to_sparse_csr().requires_grad_()
     p.grad = torch.eye(2).to_sparse_csr()
     with pytest.raises(
@@ -381,10 +384,10 @@ def test_a_gradient_spread_over_processes_is_refused(clip):
 
 def test_a_gradient_with_a_graph_of_its_own_is_clipped_in_place():
     p = torch.ones(2, requires_grad=True)
-    (p**2).sum().backward(create_graph=True)
+    (p.grad,) = torch.autograd.grad((p**2).sum(), p, create_graph=True)
     assert clip_grad_norm_(p, 1.0) == pytest.approx(math.sqrt(8))
     assert clip_grad_value_(p, 0.5).clipped
-    p.grad = None
+    assert p.grad.tolist() == [0.5, 0.5]
 
 
 @pytest.mark.parametrize("clip", [clip_grad_norm_, clip_grad_value_])
@@ -397,9 +400,9 @@ def test_the_default_device_does_not_matter(clip):
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_parameters_of_several_devices_are_one_vector():
-    device = "cuda" if torch.cuda.is_available() else "mps"
-    p, q = torch.zeros(1, requires_grad=True), torch.zeros(1, device=device, requires_grad=True)
+    p, q = torch.zeros(1, requires_grad=True), torch.zeros(1, device="cuda", requires_grad=True)
     p.grad, q.grad = torch.full_like(p, 3.0), torch.full_like(q, 4.0)
     assert clip_grad_norm_([p, q], 2.5) == 5
     assert (p.grad.item(), q.grad.item()) == (1.5, 2)

@@ -9,6 +9,7 @@ import pickle
 import random
 import re
 import zipfile
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -112,9 +113,9 @@ class Run:
         if (state["scheduler"] is None) != (self.scheduler is None):
             there, here = ("none", "one") if state["scheduler"] is None else ("one", "none")
             raise ValueError(f"fit: expected scheduler as in {path}, which has {there}, got {here}; {ANEW}")
-        for what, kind in self.kinds().items():
-            if (wrote := state.get("kinds", {}).get(what, kind)) != kind:
-                raise ValueError(f"fit: expected {what} as in {path}, which has {wrote}, got {kind}; {ANEW}")
+        for what, own in self.kinds().items():
+            if (wrote := state.get("kinds", {}).get(what, own)) != own:
+                raise ValueError(f"fit: expected {what} as in {path}, which has {wrote}, got {own}; {ANEW}")
         load_state(self.model, state["model"], path)
         try:
             self.optimizer.load_state_dict(state["optimizer"])
@@ -132,6 +133,12 @@ def write(path: str | Path, state: dict[str, Any]) -> None:
     part = path.with_name(path.name + ".part")
     kept = f"{path} is still the one before" if path.exists() else "there was none before"
     who = "fit: could not write the checkpoint"
+    refusal = (
+        "fit: expected a state that can be read back safely from a checkpoint, got {}; put a number or Tensor in its "
+    )
+    refusal += f"place, or leave it out of state_dict(); {kept}"
+    if found := unloadable(state.get("optimizer", {}).get("state", {}), "optimizer['state']"):
+        raise TypeError(refusal.format(found))
     try:
         with open(part, "wb") as file:
             torch.save(state, file)
@@ -146,10 +153,7 @@ def write(path: str | Path, state: dict[str, Any]) -> None:
         raise OSError(error.errno, text, str(path)) from error
     except Exception as error:  # pickle, torch and read each have several for what they do not take
         if found := unreadable(state, ""):
-            raise TypeError(
-                f"fit: expected a state that can be read back safely from a checkpoint, got {found}; put a number, "
-                f"Tensor or array in its place, or leave it out of state_dict(); {kept}"
-            ) from error
+            raise TypeError(refusal.format(found)) from error
         text = f"{who}: it reads back otherwise than it was written ({error}); {kept}; take another disk, and resume"
         raise OSError(errno.EIO, text, str(path)) from error
     finally:
@@ -177,8 +181,25 @@ def unreadable(value: Any, name: str) -> str | None:
         for key, part in parts:
             if found := unreadable(part, f"{name}[{key!r}]" if name else str(key)):
                 return found
-        kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
-        return f"{name or 'the state'}, of type {kind}"
+        return f"{name}, of type {kind(value)}" if name else None
+
+
+def unloadable(value: Any, name: str) -> str | None:
+    """The first part of an optimizer's state that torch spoils: load_state_dict makes iterables anew, a string too."""
+    if isinstance(value, Tensor) or not isinstance(value, Iterable):
+        return None
+    if isinstance(value, dict):
+        parts = [(f"{name}[{key!r}]", part) for key, part in value.items()]
+    elif type(value) in (list, tuple, set, frozenset):
+        parts = [(f"{name}[{k}]", part) for k, part in enumerate(value)]
+    else:
+        return f"{name}, of type {kind(value)}"
+    return next(filter(None, (unloadable(part, where) for where, part in parts)), None)
+
+
+def kind(value: Any) -> str:
+    """The full name of the value's type."""
+    return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
 
 
 def safe_load(file: Any) -> Any:
@@ -209,10 +230,10 @@ def read(path: str | Path) -> dict[str, Any]:
         except (MemoryError, OSError):
             raise
         except Exception as error:
-            kind = re.search(r"GLOBAL ([\w.]+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
-            if kind:
+            foreign = re.search(r"GLOBAL ([\w.]+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
+            if foreign:
                 raise ValueError(
-                    f"{who} one with the type {kind[1]} in it, whose reading could run foreign code, {path}; the "
+                    f"{who} one with the type {foreign[1]} in it, whose reading could run foreign code, {path}; the "
                     "file is whole: read it with the program that wrote it, or give Checkpoint another path"
                 ) from error
             raise ValueError(f"{who} one that torch cannot read ({error}), {path}; {other}") from error
