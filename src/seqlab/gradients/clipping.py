@@ -282,7 +282,7 @@ def _together(sizes: Sizes, p: float) -> tuple[float, float]:
     """Scale and scaled norm of all gradients as one vector."""
     if bad := [size for _, size in sizes if not math.isfinite(size)]:
         return 1.0, sum(bad)
-    scale = max((scale for scale, size in sizes if size), default=1.0)
+    scale = max((scale for scale, _ in sizes), default=1.0)
     parts = [s / scale * size for s, size in sizes]
     largest = max(parts, default=0.0)
     if largest == 0 or math.isinf(p):
