@@ -371,6 +371,28 @@ def test_a_full_disk_leaves_the_earlier_checkpoint_whole(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["run.pt"]
 
 
+def save_beyond(limit, path):
+    """In a process of its own, which may write no longer file."""
+    import resource
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    args, options = start()
+    try:
+        fit(*args, 2, checkpoint=Checkpoint(path), **options)
+    except OSError as error:
+        print(error)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="RLIMIT_FSIZE")
+@pytest.mark.parametrize("limit", [100, 2000, 9000])
+def test_a_disk_that_is_full_anywhere_in_the_file_is_said_to_be(limit, tmp_path):
+    with child(f"t.save_beyond({limit}, {str(tmp_path / 'run.pt')!r})", stdout=subprocess.PIPE, text=True) as process:
+        out, _ = process.communicate(timeout=120)
+    assert "could not write the checkpoint (File too large); there was none before; make room, and resume" in out
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.parametrize(
     ("damage", "cause"),
     [
@@ -686,7 +708,7 @@ def test_a_file_that_reads_back_otherwise_never_takes_the_name(tmp_path, monkeyp
 
     monkeypatch.setattr(torch, "save", flipping)
     with pytest.raises(
-        OSError, match=r"could not write the checkpoint: it reads back otherwise .*is still the one before"
+        OSError, match=r"could not write the checkpoint .* reads back damaged .*is still the one before"
     ):
         fit(*args, 4, checkpoint=Checkpoint(path), **options)
     assert path.read_bytes() == before

@@ -132,13 +132,8 @@ def write(path: str | Path, state: dict[str, Any]) -> None:
     path = Path(path)
     part = path.with_name(path.name + ".part")
     kept = f"{path} is still the one before" if path.exists() else "there was none before"
-    who = "fit: could not write the checkpoint"
-    refusal = (
-        "fit: expected a state that can be read back safely from a checkpoint, got {}; put a number or Tensor in its "
-    )
-    refusal += f"place, or leave it out of state_dict(); {kept}"
     if found := unloadable(state.get("optimizer", {}).get("state", {}), "optimizer['state']"):
-        raise TypeError(refusal.format(found))
+        raise refusal(found, kept)
     try:
         with open(part, "wb") as file:
             torch.save(state, file)
@@ -148,20 +143,35 @@ def write(path: str | Path, state: dict[str, Any]) -> None:
         os.replace(part, path)
     except MemoryError:
         raise
-    except OSError as error:
-        text = f"{who} ({error.strerror}); {kept}; make room, and resume"
-        raise OSError(error.errno, text, str(path)) from error
     except Exception as error:  # pickle, torch and read each have several for what they do not take
-        if found := unreadable(state, ""):
-            raise TypeError(refusal.format(found)) from error
-        text = f"{who}: it reads back otherwise than it was written ({error}); {kept}; take another disk, and resume"
-        raise OSError(errno.EIO, text, str(path)) from error
+        if disk := from_disk(error):
+            text, number = f"({disk.strerror}); {kept}; make room, and resume", disk.errno
+        elif found := unreadable(state, ""):
+            raise refusal(found, kept) from error
+        else:
+            text, number = f"as it should be: it reads back damaged ({error}); {kept}; take another disk", errno.EIO
+        raise OSError(number, f"fit: could not write the checkpoint {text}", str(path)) from error
     finally:
         part.unlink(missing_ok=True)
     if os.name == "posix":  # the move itself reaches the disk with the folder
         folder = os.open(path.parent, os.O_RDONLY)
         os.fsync(folder)
         os.close(folder)
+
+
+def from_disk(error: BaseException | None) -> OSError | None:
+    """The error of the disk; while torch closes a file that is not whole it raises another above it."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__context__
+    return error
+
+
+def refusal(found: str, kept: str) -> TypeError:
+    """The error for a part of a state."""
+    return TypeError(
+        f"fit: expected a state that can be read back safely from a checkpoint, got {found}; put a number or Tensor in "
+        f"its place, or leave it out of state_dict(); {kept}"
+    )
 
 
 def unreadable(value: Any, name: str) -> str | None:
