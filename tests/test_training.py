@@ -604,6 +604,14 @@ def test_a_state_of_plain_and_numpy_types_comes_back(where, name, tmp_path):
     assert fit(*others, 5, scheduler=scheduler, checkpoint=Checkpoint(path)).losses == whole.losses
 
 
+def test_an_extra_state_may_have_another_shape_in_the_file(tmp_path):
+    args, scheduler = with_state("model", torch.ones(3))
+    fit(*args, 1, scheduler=scheduler, checkpoint=Checkpoint(tmp_path / "run.pt"))
+    model = Remembering(torch.zeros(2))
+    load_weights(model, tmp_path / "run.pt")
+    assert torch.equal(model.thing, torch.ones(3))
+
+
 @pytest.mark.parametrize("where", ["optimizer", "scheduler", "model"])
 @pytest.mark.parametrize("thing", UNREADABLE.values(), ids=UNREADABLE)
 def test_a_state_that_could_not_be_read_back_is_refused_by_name_before_the_second_step(where, thing, tmp_path):
