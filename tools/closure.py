@@ -1,0 +1,189 @@
+"""Which modules of a source folder a piece of code reaches by its imports, read without running anything.
+
+`from seqlab import LSTM` reaches the module that defines `LSTM`, through every re-export, and not what else the package
+offers: a change there cannot change a result here. What cannot be told from the text counts as reached.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+ALL = "*"  # every name of a module
+NOTHING = ""  # the module is imported, and no name of it is used yet
+DYNAMIC = {"import_module", "__import__"}
+SHOWS_SOURCE = {"getsource", "getsourcelines", "getdoc", "__doc__"}
+
+Use = tuple[str, str]  # a module, and a name that is taken from it
+
+
+def digest(code: str) -> str:
+    """Sixteen hexadecimal digits of what code means: without comments, layout and strings that stand alone.
+
+    The text itself counts in code that shows source or docstrings.
+    """
+    tree = ast.parse(code)
+    shows = {getattr(node, "id", getattr(node, "attr", "")) for node in ast.walk(tree)} & SHOWS_SOURCE
+    return hashlib.sha256((code if shows else repr(meaning(tree))).encode()).hexdigest()[:16]
+
+
+def meaning(node: Any) -> Any:
+    """A syntax tree as tuples, without strings that stand alone and empty fields, which differ between Pythons."""
+    if isinstance(node, list):
+        return [meaning(part) for part in node if not is_text(part)]
+    if isinstance(node, ast.AST):
+        fields = [(name, meaning(value)) for name, value in ast.iter_fields(node) if value is not None and value != []]
+        return (type(node).__name__, *fields)
+    return node
+
+
+def is_text(node: Any) -> bool:
+    """Whether this is a docstring, or another string that stands alone."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def executed(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the nodes of a tree, functions' bodies included, without what only a type checker reads."""
+    yield node
+    if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+        children: Iterator[ast.AST] = iter(node.orelse)
+    else:
+        children = ast.iter_child_nodes(node)
+    for child in children:
+        yield from executed(child)
+
+
+class Sources:
+    """The modules under a folder, as they stand when this object is made."""
+
+    def __init__(self, folder: Path) -> None:
+        """Find the modules."""
+        self.files: dict[str, Path] = {}
+        for path in sorted(folder.rglob("*.py")):
+            parts = path.relative_to(folder).with_suffix("").parts
+            self.files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+        self.tree = cache(lambda module: ast.parse(self.files[module].read_text(encoding="utf-8")))
+        self.uses_of = cache(lambda module: self.uses(self.tree(module), module))
+        self.exports_of = cache(self.exports)
+
+    def reached(self, code: str) -> set[Path]:
+        """The files of the modules that code imports, those that they import, and so on."""
+        modules: set[str] = set()
+        seen: set[Use] = set()
+        waiting = list(self.uses(ast.parse(code)))
+        while waiting:
+            use = waiting.pop()
+            if use not in seen and use[0] in self.files:
+                seen.add(use)
+                modules.add(use[0])
+                waiting += self.behind(*use)
+        return {self.files[module] for module in modules}
+
+    def behind(self, module: str, name: str) -> Iterator[Use]:
+        """Yield what taking a name from a module leads to."""
+        if "." in module:
+            yield module.rpartition(".")[0], NOTHING  # a package runs before its modules
+        exports = self.exports_of(module)
+        if exports is None:
+            yield from self.uses_of(module)
+            yield f"{module}.{name}", NOTHING
+        elif name in exports:
+            yield exports[name]
+        elif f"{module}.{name}" in self.files:
+            yield f"{module}.{name}", NOTHING
+        elif name != NOTHING:
+            yield from self.uses_of(module)
+
+    def exports(self, module: str) -> dict[str, Use] | None:
+        """The names that a package only passes on, with where they come from; None for code that does more."""
+        if self.files[module].name != "__init__.py":
+            return None
+        found: dict[str, Use] = {}
+        for node in self.tree(module).body:
+            if isinstance(node, ast.ImportFrom) and all(alias.name != ALL for alias in node.names):
+                base = self.base(node, module)
+                for alias in node.names:
+                    inside = base == module and f"{base}.{alias.name}" in self.files
+                    use = (f"{base}.{alias.name}", NOTHING) if inside else (base, alias.name)
+                    found[alias.asname or alias.name] = use
+            elif not (is_text(node) or (isinstance(node, ast.Assign) and not self.computes(node.value))):
+                return None
+        return found
+
+    @staticmethod
+    def computes(node: ast.AST) -> bool:
+        """Whether an expression is more than constants in lists, tuples and the like."""
+        plain = (ast.Constant, ast.List, ast.Tuple, ast.Load)
+        return not all(isinstance(part, plain) for part in ast.walk(node))
+
+    def base(self, node: ast.ImportFrom, module: str) -> str:
+        """The module that a from-import names, counted from the module where it stands."""
+        if not node.level:
+            return node.module or ""
+        parts = module.split(".")
+        up = node.level - (self.files[module].name == "__init__.py") if module in self.files else node.level
+        return ".".join([*parts[: len(parts) - up], *filter(None, [node.module])])
+
+    def is_package(self, module: str) -> bool:
+        """Whether this is a package under the folder."""
+        return module in self.files and self.files[module].name == "__init__.py"
+
+    def uses(self, tree: ast.AST, module: str = "") -> set[Use]:
+        """What code takes from which modules, itself standing in a module of the folder or in none."""
+        found: set[Use] = set()
+        packages: dict[str, str] = {}  # local names that stand for packages under the folder
+        nodes = list(executed(tree))
+        for node in nodes:
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    found.add((alias.name, NOTHING))
+                    whole = alias.name if alias.asname else alias.name.partition(".")[0]
+                    packages[alias.asname or whole] = whole
+            elif isinstance(node, ast.ImportFrom):
+                base = self.base(node, module)
+                for alias in node.names:
+                    found.add((base, alias.name))
+                    if self.is_submodule(base, alias.name):
+                        packages[alias.asname or alias.name] = f"{base}.{alias.name}"
+            elif isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in DYNAMIC:
+                found |= self.dynamic(node, module)
+        packages = {name: package for name, package in packages.items() if self.is_package(package)}
+        inner: set[int] = set()
+        for node in nodes:  # an attribute comes before the parts that it is made of
+            if isinstance(node, (ast.Attribute, ast.Name)) and id(node) not in inner:
+                names: list[str] = []
+                part: ast.AST = node
+                while isinstance(part, ast.Attribute):
+                    names.insert(0, part.attr)
+                    part = part.value
+                    inner.add(id(part))
+                if isinstance(part, ast.Name) and part.id in packages:
+                    found.add(self.taken(packages[part.id], names))
+        return found
+
+    def is_submodule(self, base: str, name: str) -> bool:
+        """Whether a name taken from a package is a module of it, and not a function of the same name."""
+        itself = (f"{base}.{name}", NOTHING)
+        return itself[0] in self.files and (self.exports_of(base) or {}).get(name, itself) == itself
+
+    def taken(self, package: str, names: list[str]) -> Use:
+        """What `package.a.b` takes: modules are passed through, the first other name counts."""
+        for name in names:
+            if not self.is_submodule(package, name):
+                return package, name
+            package = f"{package}.{name}"
+        return package, ALL
+
+    def dynamic(self, call: ast.Call, module: str) -> set[Use]:
+        """What a call of import_module takes: all of a module that is named there, or of any at all."""
+        name = call.args[0].value if call.args and isinstance(call.args[0], ast.Constant) else None
+        if not isinstance(name, str):
+            return {(each, ALL) for each in self.files}
+        if name.startswith("."):
+            level = len(name) - len(name.lstrip("."))
+            name = self.base(ast.ImportFrom(name.lstrip(".") or None, [], level), module)
+        return {(name, ALL)}
