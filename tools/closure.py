@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,15 @@ SHOWS_SOURCE = {"getsource", "getsourcelines", "getdoc", "__doc__"}
 Use = tuple[str, str]  # a module, and a name that is taken from it
 
 
-def digest(code: str) -> str:
-    """Sixteen hexadecimal digits of what code means: without comments, layout and strings that stand alone.
+def digests(script: Path, roots: Sequence[Path]) -> dict[str, str]:
+    """Digests by module: of the script, and of every module under the roots that its imports reach."""
+    code = script.read_text(encoding="utf-8")
+    return {f"{script.parent.name}/{script.name}": digest(ast.parse(code)), **Sources(*roots).digests(code)}
 
-    The text itself counts in code that shows source or docstrings.
-    """
-    tree = ast.parse(code)
-    shows = {getattr(node, "id", getattr(node, "attr", "")) for node in ast.walk(tree)} & SHOWS_SOURCE
-    return hashlib.sha256((code if shows else repr(meaning(tree))).encode()).hexdigest()[:16]
+
+def digest(tree: ast.AST) -> str:
+    """Sixteen hexadecimal digits of what a syntax tree means."""
+    return hashlib.sha256(repr(meaning(tree)).encode()).hexdigest()[:16]
 
 
 def meaning(node: Any) -> Any:
@@ -58,20 +59,42 @@ def executed(node: ast.AST) -> Iterator[ast.AST]:
 
 
 class Sources:
-    """The modules under a folder, as they stand when this object is made."""
+    """The modules under some folders, as they stand when this object is made."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, *folders: Path) -> None:
         """Find the modules."""
         self.files: dict[str, Path] = {}
-        for path in sorted(folder.rglob("*.py")):
-            parts = path.relative_to(folder).with_suffix("").parts
-            self.files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+        for folder in folders:
+            for path in sorted(folder.rglob("*.py")):
+                parts = path.relative_to(folder).with_suffix("").parts
+                self.files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
         self.tree = cache(lambda module: ast.parse(self.files[module].read_text(encoding="utf-8")))
         self.uses_of = cache(lambda module: self.uses(self.tree(module), module))
         self.exports_of = cache(self.exports)
 
-    def reached(self, code: str) -> set[Path]:
-        """The files of the modules that code imports, those that they import, and so on."""
+    def digests(self, code: str) -> dict[str, str]:
+        """Module → digest, for the modules that code reaches; of a package that only passes names on, its constants.
+
+        Where any of it shows source or docstrings the text itself counts, and not only what it means.
+        """
+        modules = self.reached(code)
+        trees = [ast.parse(code), *map(self.tree, modules)]
+        names = {getattr(node, "id", getattr(node, "attr", "")) for tree in trees for node in ast.walk(tree)}
+        if names & SHOWS_SOURCE:
+            return {module: hashlib.sha256(self.files[module].read_bytes()).hexdigest()[:16] for module in modules}
+        own = {module: self.own(module) for module in modules}
+        return {module: digest(tree) for module, tree in own.items() if tree.body}
+
+    def own(self, module: str) -> ast.Module:
+        """The module's tree, for a package that only passes names on without the imports and names like __all__."""
+        tree = self.tree(module)
+        if self.exports_of(module) is None:
+            return tree
+        kept = [node for node in tree.body if isinstance(node, ast.Assign) and "'__" not in ast.dump(node.targets[0])]
+        return ast.Module(kept, [])
+
+    def reached(self, code: str) -> list[str]:
+        """The modules that code imports, those that they import, and so on."""
         modules: set[str] = set()
         seen: set[Use] = set()
         waiting = list(self.uses(ast.parse(code)))
@@ -81,7 +104,7 @@ class Sources:
                 seen.add(use)
                 modules.add(use[0])
                 waiting += self.behind(*use)
-        return {self.files[module] for module in modules}
+        return sorted(modules)
 
     def behind(self, module: str, name: str) -> Iterator[Use]:
         """Yield what taking a name from a module leads to."""
