@@ -90,7 +90,9 @@ class Sources:
         tree = self.tree(module)
         if self.exports_of(module) is None:
             return tree
-        kept = [node for node in tree.body if isinstance(node, ast.Assign) and "'__" not in ast.dump(node.targets[0])]
+        kept: list[ast.stmt] = [
+            node for node in tree.body if isinstance(node, ast.Assign) and "'__" not in ast.dump(node.targets[0])
+        ]
         return ast.Module(kept, [])
 
     def reached(self, code: str) -> list[str]:
