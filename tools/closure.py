@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,15 @@ from typing import Any
 ALL = "*"  # every name of a module
 NOTHING = ""  # the module is imported, and no name of it is used yet
 DYNAMIC = {"import_module", "__import__"}
-SHOWS_SOURCE = {"getsource", "getsourcelines", "getdoc", "__doc__"}
 
 Use = tuple[str, str]  # a module, and a name that is taken from it
 
 
-def digests(script: Path, roots: Sequence[Path]) -> dict[str, str]:
-    """Digests by module: of the script, and of every module under the roots that its imports reach."""
+def digests(script: Path, roots: Sequence[Path], apart: Collection[str] = ()) -> dict[str, str]:
+    """Module → digest: of the script, and of every module under the roots that it reaches, those set apart left out."""
     code = script.read_text(encoding="utf-8")
-    return {f"{script.parent.name}/{script.name}": digest(ast.parse(code)), **Sources(*roots).digests(code)}
+    reached = Sources(*roots, apart=apart).digests(code)
+    return dict(sorted({f"{script.parent.name}/{script.name}": digest(ast.parse(code)), **reached}.items()))
 
 
 def digest(tree: ast.AST) -> str:
@@ -47,6 +47,18 @@ def is_text(node: Any) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
+def gathers(node: ast.stmt) -> bool:
+    """Whether a statement of a package only imports, or sets a name like __all__."""
+    names = [ast.unparse(target) for target in node.targets] if isinstance(node, ast.Assign) else []
+    return isinstance(node, ast.Import | ast.ImportFrom) or any(name.startswith("__") for name in names)
+
+
+def defined(tree: ast.Module) -> set[str]:
+    """The names that a module's statements bind by definition or assignment."""
+    stored = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return stored | {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+
+
 def executed(node: ast.AST) -> Iterator[ast.AST]:
     """Yield the nodes of a tree, functions' bodies included, without what only a type checker reads."""
     yield node
@@ -61,39 +73,30 @@ def executed(node: ast.AST) -> Iterator[ast.AST]:
 class Sources:
     """The modules under some folders, as they stand when this object is made."""
 
-    def __init__(self, *folders: Path) -> None:
-        """Find the modules."""
+    def __init__(self, *folders: Path, apart: Collection[str] = ()) -> None:
+        """Find the modules; those set apart count as if they lay elsewhere."""
         self.files: dict[str, Path] = {}
         for folder in folders:
             for path in sorted(folder.rglob("*.py")):
                 parts = path.relative_to(folder).with_suffix("").parts
-                self.files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+                name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+                if name not in apart:
+                    self.files[name] = path
         self.tree = cache(lambda module: ast.parse(self.files[module].read_text(encoding="utf-8")))
         self.uses_of = cache(lambda module: self.uses(self.tree(module), module))
-        self.exports_of = cache(self.exports)
+        self.exports_of = cache(self.exports)  # of packages
 
     def digests(self, code: str) -> dict[str, str]:
-        """Module → digest, for the modules that code reaches; of a package that only passes names on, its constants.
-
-        Where any of it shows source or docstrings the text itself counts, and not only what it means.
-        """
-        modules = self.reached(code)
-        trees = [ast.parse(code), *map(self.tree, modules)]
-        names = {getattr(node, "id", getattr(node, "attr", "")) for tree in trees for node in ast.walk(tree)}
-        if names & SHOWS_SOURCE:
-            return {module: hashlib.sha256(self.files[module].read_bytes()).hexdigest()[:16] for module in modules}
-        own = {module: self.own(module) for module in modules}
+        """Module → digest, for the modules that code reaches; of a package what it does itself, if anything."""
+        own = {module: self.own(module) for module in self.reached(code)}
         return {module: digest(tree) for module, tree in own.items() if tree.body}
 
     def own(self, module: str) -> ast.Module:
-        """The module's tree, for a package that only passes names on without the imports and names like __all__."""
+        """The module's tree; of a package without its imports and names like __all__, which only lead elsewhere."""
         tree = self.tree(module)
-        if self.exports_of(module) is None:
+        if not self.is_package(module):
             return tree
-        kept: list[ast.stmt] = [
-            node for node in tree.body if isinstance(node, ast.Assign) and "'__" not in ast.dump(node.targets[0])
-        ]
-        return ast.Module(kept, [])
+        return ast.Module([node for node in tree.body if not (is_text(node) or gathers(node))], [])
 
     def reached(self, code: str) -> list[str]:
         """The modules that code imports, those that they import, and so on."""
@@ -112,45 +115,38 @@ class Sources:
         """Yield what taking a name from a module leads to."""
         if "." in module:
             yield module.rpartition(".")[0], NOTHING  # a package runs before its modules
-        exports = self.exports_of(module)
-        if exports is None:
+        if not self.is_package(module):
             yield from self.uses_of(module)
+            return
+        exports, own = self.exports_of(module), self.own(module)
+        named = {node.id for node in ast.walk(own) if isinstance(node, ast.Name)}
+        yield from self.uses(own, module)
+        yield from (use for bound, use in exports.items() if bound in named | {name})
+        if name not in exports and f"{module}.{name}" in self.files:
             yield f"{module}.{name}", NOTHING
-        elif name in exports:
-            yield exports[name]
-        elif f"{module}.{name}" in self.files:
-            yield f"{module}.{name}", NOTHING
-        elif name != NOTHING:
+        elif name not in {NOTHING, *exports, *defined(own)}:
             yield from self.uses_of(module)
 
-    def exports(self, module: str) -> dict[str, Use] | None:
-        """The names that a package only passes on, with where they come from; None for code that does more."""
-        if self.files[module].name != "__init__.py":
-            return None
+    def exports(self, module: str) -> dict[str, Use]:
+        """The names that a package passes on, with where they come from."""
         found: dict[str, Use] = {}
         for node in self.tree(module).body:
-            if isinstance(node, ast.ImportFrom) and all(alias.name != ALL for alias in node.names):
-                base = self.base(node, module)
-                for alias in node.names:
-                    inside = base == module and f"{base}.{alias.name}" in self.files
+            if not isinstance(node, ast.ImportFrom):
+                continue
+            base = self.base(node, module)
+            for alias in node.names:
+                inside = base == module and f"{base}.{alias.name}" in self.files
+                if alias.name != ALL:
                     use = (f"{base}.{alias.name}", NOTHING) if inside else (base, alias.name)
                     found[alias.asname or alias.name] = use
-            elif not (is_text(node) or (isinstance(node, ast.Assign) and not self.computes(node.value))):
-                return None
         return found
-
-    @staticmethod
-    def computes(node: ast.AST) -> bool:
-        """Whether an expression is more than constants in lists, tuples and the like."""
-        plain = (ast.Constant, ast.List, ast.Tuple, ast.Load)
-        return not all(isinstance(part, plain) for part in ast.walk(node))
 
     def base(self, node: ast.ImportFrom, module: str) -> str:
         """The module that a from-import names, counted from the module where it stands."""
         if not node.level:
             return node.module or ""
         parts = module.split(".")
-        up = node.level - (self.files[module].name == "__init__.py") if module in self.files else node.level
+        up = node.level - self.is_package(module)
         return ".".join([*parts[: len(parts) - up], *filter(None, [node.module])])
 
     def is_package(self, module: str) -> bool:
@@ -193,7 +189,7 @@ class Sources:
     def is_submodule(self, base: str, name: str) -> bool:
         """Whether a name taken from a package is a module of it, and not a function of the same name."""
         itself = (f"{base}.{name}", NOTHING)
-        return itself[0] in self.files and (self.exports_of(base) or {}).get(name, itself) == itself
+        return itself[0] in self.files and self.exports_of(base).get(name, itself) == itself
 
     def taken(self, package: str, names: list[str]) -> Use:
         """What `package.a.b` takes: modules are passed through, the first other name counts."""

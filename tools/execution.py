@@ -30,6 +30,7 @@ from nbformat import NotebookNode
 AT_ONCE = 2
 THREADS = os.environ.get("SEQLAB_THREADS", "1")  # of each notebook
 SECONDS = 300  # that one cell may take
+SHOWS_SOURCE = {"getsource", "getsourcelines", "getdoc", "help"}  # and x.__doc__
 DECIDE = {"raises-exception", "skip-execution"}  # tags that decide whether and how a cell runs
 
 
@@ -74,13 +75,16 @@ class Execution:
         notebook = nbformat.read(path, as_version=4)
         text = code(notebook)
         modules = self.sources.reached(text)
-        said = strings(ast.parse(text), *map(self.sources.tree, modules))
-        data = [file for file, names in self.data.items() if names & said or file in self.unnamed]
+        trees = [ast.parse(text), *map(self.sources.tree, modules)]
+        said = strings(*trees)
+        shown = modules if any(map(shows_source, trees)) else []
+        files = [self.sources.files[module] for module in shown]
+        files += [file for file, names in self.data.items() if names & said or file in self.unnamed]
         pins = self.root / "requirements.txt"
         cells = [(cell.source, sorted(DECIDE & set(cell.metadata.get("tags", [])))) for cell in code_cells(notebook)]
         facts = [
             *(cells, self.sources.digests(text), sys.version, THREADS),
-            *({str(f.relative_to(self.root)): hashlib.sha256(f.read_bytes()).hexdigest()} for f in data),
+            *({str(f.relative_to(self.root)): hashlib.sha256(f.read_bytes()).hexdigest()} for f in files),
             pins.read_text(encoding="utf-8") if pins.exists() else "",
         ]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
@@ -168,6 +172,13 @@ def strings(*trees: ast.AST) -> set[str]:
     """The string constants in some code, without the folders of those that are paths."""
     nodes = (node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant))
     return {node.value.rpartition("/")[2] for node in nodes if isinstance(node.value, str)}
+
+
+def shows_source(tree: ast.AST) -> bool:
+    """Whether code may print source or docstrings, so that every letter of what it reaches counts."""
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    return bool(SHOWS_SOURCE & (names | attributes)) or "__doc__" in attributes
 
 
 def cell_in_work(notebook: NotebookNode) -> str:
