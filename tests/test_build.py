@@ -33,10 +33,11 @@ FILES = {
     "experiments/results/other.json": "[2]\n",
     "requirements.txt": "torch\n",
     "book/page.md": "# A page\n",
+    "book/code.md": "---\nfile_format: mystnb\n---\n# Code\n\n```{code-cell} python\nfrom lib.three import third\n"
+    "third\n```\n",
     "_toc.yml": "format: jb-book\nroot: notebooks/01-one\nchapters:\n  - file: notebooks/07-two\n"
-    "  - file: notebooks/08-claims\n  - file: notebooks/10-recorded\n  - file: book/page\n",
-    "_config.yml": "title: t\nonly_build_toc_files: true\nexecute: {execute_notebooks: 'off', stderr_output: error}\n"
-    "sphinx: {local_extensions: {executed: ext}}\n",
+    "  - file: notebooks/08-claims\n  - file: notebooks/10-recorded\n  - file: book/page\n  - file: book/code\n",
+    "_config.yml": "title: t\nonly_build_toc_files: true\nexecute: {execute_notebooks: cache, stderr_output: error}\n",
 }
 CODE = {
     "01-one": "from lib import first\nfirst()",
@@ -44,15 +45,13 @@ CODE = {
     "08-claims": "from lib import claim\nclaim()",
     "10-recorded": "from lib import recorded\nrecorded('run') + recorded('other')",
 }
-EVERY = set(CODE)
+EVERY = {*CODE, "code"}
 
 
 @pytest.fixture
 def book(tmp_path) -> Path:
     """The repository of a small book, with the tools of this one."""
     shutil.copytree(ROOT / "tools", tmp_path / "tools", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "ext").mkdir()
-    shutil.copy(ROOT / "ext" / "executed.py", tmp_path / "ext")
     for name, text in FILES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -71,7 +70,7 @@ def build(folder: Path) -> tuple[int, str, set[str]]:
     done = subprocess.run(
         [sys.executable, "tools/build.py"], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    return done.returncode, done.stdout, set(re.findall(r"executed notebooks/(\S+)\.ipynb", done.stdout))
+    return done.returncode, done.stdout, set(re.findall(r"executed \w+/(\S+)\.", done.stdout))
 
 
 def page(folder: Path, name: str) -> str:
@@ -87,8 +86,10 @@ def keys(folder: Path) -> dict[str, str]:
     ("file", "old", "new", "reached"),
     [
         ("src/lib/two.py", "two", "TWO", {"07-two"}),
-        ("src/lib/three.py", "three", "3", {"07-two"}),  # imported inside a function
-        ("src/lib/common.py", "base", "BASE", EVERY),
+        ("src/lib/three.py", "three", "3", {"07-two", "code"}),  # in a chapter it is imported inside a function
+        ("src/lib/common.py", "base", "BASE", set(CODE)),
+        ("book/code.md", "\nthird\n", "\nthird * 2\n", {"code"}),
+        ("book/code.md", "# Code", "# Another", set()),
         ("src/lib/claims.toml", "holds", "fails", {"08-claims"}),
         ("experiments/results/other.json", "2", "3", {"10-recorded"}),
         ("requirements.txt", "torch", "torch==2", EVERY),
@@ -150,7 +151,9 @@ def test_pages_show_the_outputs_of_today(book):
     assert code == 0, said
     assert executed == EVERY
     assert "base two" in page(book, "notebooks/07-two")
+    assert "three" in page(book, "book/code")
     assert "WARNING" not in said
+    assert "Executing" not in said  # by Sphinx
 
     code, said, executed = build(book)
     assert (code, executed) == (0, set())
@@ -183,22 +186,6 @@ def test_pages_show_the_outputs_of_today(book):
     assert not (book / "_build" / "html").exists()
 
 
-def test_pages_are_not_made_from_an_execution_of_other_code(book):
-    executions = Execution(book)
-    executions.run(executions.paths()[:1])
-    kept = executions.kept(executions.paths()[0])
-    kept.write_text(kept.read_text().replace(executions.key(executions.paths()[0]), "0" * 64))
-    done = subprocess.run(["jupyter-book", "build", "."], cwd=book, capture_output=True, text=True, env=environment())
-    assert done.returncode != 0
-    assert "expected an execution of the notebook as it is now" in done.stdout + done.stderr
-
-
-def environment() -> dict[str, str]:
-    import os
-
-    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-
-
 def test_a_failure_names_notebook_cell_and_error_and_keeps_nothing(book):
     path = book / "notebooks" / "01-one.ipynb"
     cells = [new_code_cell("1 + 1"), new_code_cell("2\n1 / 0"), new_code_cell("3")]
@@ -218,14 +205,15 @@ def test_a_notebook_runs_with_one_thread_and_in_an_empty_folder(book):
 
 def test_the_longest_comes_first(book, monkeypatch):
     executions = Execution(book)
-    for number, path in enumerate(executions.paths()[:3]):
+    for number, path in enumerate(executions.notebooks()[:3]):
         executed = nbformat.read(path, as_version=4)
         executed.metadata["execution"] = {"key": "old", "seconds": float(number)}
         executions.kept(path).parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(executed, executions.kept(path))
     order = []
     monkeypatch.setattr(executions, "execute", lambda path: order.append(path.stem))
-    executions.run(executions.paths())
+    monkeypatch.setattr("execution.AT_ONCE", 1)
+    executions.run(executions.notebooks())
     assert order == ["10-recorded", "08-claims", "07-two", "01-one"]  # what never ran may be the longest
 
 

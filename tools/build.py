@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 
 from execution import Execution, Failure
+from jupyter_cache import get_cache
+from jupyter_cache.base import CacheBundleIn
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "_build"
@@ -42,9 +44,12 @@ def digest(executions: Execution) -> str:
     return sha.hexdigest()
 
 
-def pages() -> int:
-    """Make all pages aside; return the exit code of jupyter-book."""
+def pages(executions: Execution) -> int:
+    """Make all pages aside, from nothing but the executions of now; return the exit code of jupyter-book."""
     jupyter_book = str(Path(sys.executable).parent / "jupyter-book")
+    cache = get_cache(ASIDE / "_build" / ".jupyter_cache")
+    for path in executions.paths():
+        cache.cache_notebook_bundle(CacheBundleIn(executions.filled(path), str(path)), check_validity=False)
     command = [jupyter_book, "build", ".", "--path-output", str(ASIDE), "--all", "-W", "-n", "--keep-going"]
     return subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONUNBUFFERED": "1"}).returncode
 
@@ -63,12 +68,13 @@ def main() -> int:
     print(f"{len(stale)} of {len(executions.paths())} notebooks to execute", flush=True)
     try:
         executions.run(stale)
+        print(f"notebooks: {time.perf_counter() - start:.0f} s", flush=True)
+        whole = digest(executions)
+        code = pages(executions)
     except Failure as failure:
-        print(f"{failure}\n\nThe book was NOT built: a notebook failed, see above.")
+        print(f"{failure}\n\nThe book was NOT built: see above.")
         return 1
-    print(f"notebooks: {time.perf_counter() - start:.0f} s", flush=True)
-    whole = digest(executions)
-    if code := pages():
+    if code:
         shutil.rmtree(ASIDE, ignore_errors=True)
         print("\nThe book was NOT built: the first error above names the page.")
         return code

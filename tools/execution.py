@@ -1,8 +1,8 @@
-"""Execute the chapters and solutions, two at a time, and keep what they printed: the one execution that all share.
+"""Execute chapters, solutions and pages with code, two at a time: the one execution that all share.
 
-The pages show these outputs (ext/executed.py), the tests compare them with the stored ones, and `make notebooks`
-stores them. An execution belongs to a key: the notebook's code, the code and the data that it reaches, the pinned
-versions, the version of Python and the number of threads. Whoever asks for outputs of another key gets none.
+The book shows its outputs (build.py), the tests compare them with the stored ones, and `make notebooks` stores them. An
+execution belongs to a key: the notebook's code, the code and the data that it reaches, the pinned versions, the version
+of Python and the number of threads. Whoever asks for outputs of another key gets none.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pathlib import Path
 import nbformat
 from closure import Sources
 from IPython.core.inputtransformer2 import TransformerManager
+from myst_nb.core.read import is_myst_markdown_notebook, myst_nb_reader_plugin
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
@@ -63,16 +64,21 @@ class Execution:
     def unnamed(self) -> set[Path]:
         """Data that no code asks for by name, so that any may be reading it."""
         trees = [self.sources.tree(module) for module in self.sources.files]
-        said = strings(*trees, *(ast.parse(code(nbformat.read(path, as_version=4))) for path in self.paths()))
+        said = strings(*trees, *(ast.parse(code(load(path))) for path in self.paths()))
         return {path for path, names in self.data.items() if not names & said}
 
     def paths(self) -> list[Path]:
-        """Every notebook, chapters first."""
+        """Every chapter, solution, and page with code that is to be executed."""
+        pages = [path for path in self.root.glob("book/*.md") if is_myst_markdown_notebook(path.read_text("utf-8"))]
+        return [*self.notebooks(), *sorted(pages)]
+
+    def notebooks(self) -> list[Path]:
+        """Every chapter, then every solution."""
         return sorted(self.root.glob("notebooks/*.ipynb")) + sorted(self.root.glob("notebooks/*/*.ipynb"))
 
     def key(self, path: Path) -> str:
         """What the outputs of a notebook depend on, as a digest."""
-        notebook = nbformat.read(path, as_version=4)
+        notebook = load(path)
         text = code(notebook)
         modules = self.sources.reached(text)
         trees = [ast.parse(text), *map(self.sources.tree, modules)]
@@ -91,7 +97,7 @@ class Execution:
 
     def kept(self, path: Path) -> Path:
         """Where the execution of a notebook is kept."""
-        return self.root / "_build" / "executed" / path.relative_to(self.root / "notebooks")
+        return self.root / "_build" / "executed" / path.relative_to(self.root).with_suffix(".ipynb")
 
     def read(self, path: Path) -> NotebookNode | None:
         """The kept execution of a notebook, of whatever key."""
@@ -102,6 +108,22 @@ class Execution:
         """The execution that belongs to the notebook, the code and the data of now, or None."""
         executed = self.read(path)
         return executed if executed and executed.metadata.execution.key == self.key(path) else None
+
+    def filled(self, path: Path) -> NotebookNode:
+        """The notebook as it is now, with the outputs of its current execution.
+
+        Raises:
+            Failure: there is none.
+        """
+        notebook, executed = load(path), self.current(path)
+        if executed is None:
+            raise Failure(
+                f"{path.relative_to(self.root)}: it, or code or data that it uses, changed since it was executed"
+            )
+        for cell, done in zip(code_cells(notebook), code_cells(executed), strict=True):
+            cell.outputs, cell.execution_count = done.outputs, done.execution_count
+        notebook.metadata["language_info"] = executed.metadata.language_info
+        return notebook
 
     def run(self, paths: Sequence[Path]) -> None:
         """Execute notebooks, those that take longest first.
@@ -121,12 +143,12 @@ class Execution:
         """How long a notebook took last time, and how long its code is."""
         executed = self.read(path)
         taken = executed.metadata.execution.seconds if executed else float("inf")
-        solution = path.parent.name == "solutions"
-        return taken, 0 if solution else len(code(nbformat.read(path, as_version=4)))
+        chapter = path.parent.name == "notebooks"
+        return taken, len(code(load(path))) if chapter else 0
 
     def execute(self, path: Path) -> None:
         """Execute one notebook in an empty folder, with one thread, and keep the execution."""
-        key, notebook, start = Execution(self.root).key(path), nbformat.read(path, as_version=4), time.perf_counter()
+        key, notebook, start = Execution(self.root).key(path), load(path), time.perf_counter()
         for cell in code_cells(notebook):
             cell.outputs, cell.execution_count = [], None
             cell.metadata.pop("execution", None)
@@ -148,6 +170,11 @@ class Execution:
         if Execution(self.root).key(path) == key:  # nothing was edited while it ran
             write(notebook, self.kept(path))
         print(f"executed {name} in {seconds:.0f} s", flush=True)
+
+
+def load(path: Path) -> NotebookNode:
+    """Read a notebook, from Markdown too."""
+    return myst_nb_reader_plugin(str(path)) if path.suffix == ".md" else nbformat.read(path, as_version=4)
 
 
 def write(notebook: NotebookNode, path: Path) -> None:

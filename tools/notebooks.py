@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import nbformat
 from execution import Execution, Failure, code_cells, text_only, write
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -16,13 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def store(executions: Execution, path: Path) -> bool:
     """Store the text outputs of a notebook's execution; return whether the file changed."""
-    executed, before = executions.current(path), path.read_text(encoding="utf-8")
-    if executed is None:
-        raise Failure(f"{path.name}: changed while it ran; run `make notebooks` again")
-    notebook = nbformat.reads(before, as_version=4)
-    for cell, done in zip(code_cells(notebook), code_cells(executed), strict=True):
-        cell.outputs, cell.execution_count = text_only(done.outputs), done.execution_count
-        cell.metadata.pop("execution", None)
+    notebook, before = executions.filled(path), path.read_text(encoding="utf-8")
+    for cell in code_cells(notebook):
+        cell.outputs = text_only(cell.outputs)
     notebook.metadata.pop("widgets", None)
     notebook.metadata["language_info"] = {"name": "python"}  # versions would change the file for nothing
     write(notebook, path)
@@ -32,7 +27,7 @@ def store(executions: Execution, path: Path) -> bool:
 def main() -> int:
     """Refresh the notebooks that were named, or all of them."""
     executions = Execution(ROOT)
-    paths = [Path(name).resolve() for name in sys.argv[1:]] or executions.paths()
+    paths = [Path(name).resolve() for name in sys.argv[1:]] or executions.notebooks()
     try:
         executions.run([path for path in paths if executions.current(path) is None])
         changed = [path.relative_to(ROOT) for path in paths if store(executions, path)]
