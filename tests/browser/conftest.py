@@ -98,7 +98,7 @@ def kept(request: pytest.FixtureRequest, browser: Browser, site: str) -> Iterato
     problems: list[str] = []
     with watched(browser, problems) as page:
         loaded = Loaded(request.param, f"{site}/{request.param}", page, problems, [])
-        page.on("response", loaded.answers.append)
+        page.on("response", lambda answer: loaded.answers.append(answer))  # playwright takes no built-in
         visit(page, loaded.address)
         page.wait_for_load_state("networkidle")
         yield loaded
