@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -128,6 +129,14 @@ def test_no_way_of_importing_is_missed(book, code):
     before = keys(book)["01-one"]
     (book / "src/lib/two.py").write_text(FILES["src/lib/two.py"] + "\nMORE = 1\n")
     assert keys(book)["01-one"] != before
+
+
+def test_keys_can_be_asked_for_by_several_threads():
+    """Python 3.11's parser fails where two threads parse at once."""
+    paths = Execution(ROOT).paths()
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda path: Execution(ROOT).key(path), paths))
+    assert len(set(found)) == len(paths)
 
 
 def test_docstrings_count_where_source_is_shown(book):

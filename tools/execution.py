@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 
 import nbformat
 from closure import Sources
@@ -32,6 +33,7 @@ AT_ONCE = 2
 THREADS = os.environ.get("SEQLAB_THREADS", "1")  # of each notebook
 SECONDS = 300  # that one cell may take
 SHOWS_SOURCE = {"getsource", "getsourcelines", "getdoc", "help"}  # and x.__doc__
+PARSING = Lock()  # Python 3.11 can fail with "AST constructor recursion depth mismatch" where two threads parse
 DECIDE = {"raises-exception", "skip-execution"}  # tags that decide whether and how a cell runs
 
 
@@ -78,6 +80,11 @@ class Execution:
 
     def key(self, path: Path) -> str:
         """What the outputs of a notebook depend on, as a digest."""
+        with PARSING:
+            return self.key_now(path)
+
+    def key_now(self, path: Path) -> str:
+        """The key, while no other thread parses."""
         notebook = load(path)
         text = code(notebook)
         modules = self.sources.reached(text)
