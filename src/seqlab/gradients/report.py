@@ -6,7 +6,6 @@ L: length, N: batch, H: hidden_size.
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -95,6 +94,8 @@ class Report:
     parameters: dict[str, tuple[float, float]]  # name: norm of the gradient (0 if it has none), norm of the weight
     profiles: dict[str, Profile]  # "h_l0", "encoder.c_l1_reverse", ...: torch's suffixes
     judge: Callable[[Report], Iterable[Finding]] = field(repr=False)  # the rules, ``find`` with its thresholds
+    usual: float = math.inf  # median of the norms in the reports before, once there are three
+    unwatched: dict[str, str] = field(default_factory=dict)  # name: why it has no profile
 
     @cached_property
     def findings(self) -> list[Finding]:
@@ -151,16 +152,15 @@ class Report:
                 writer.add_histogram_raw(f"gradient over t/{name}", -0.5, edges[-1], *sums, edges, g.tolist(), step)
 
 
-def find(report: Report, before: list[float], vanishing: float, exploding: float) -> Iterator[Finding]:
-    """All faults of a report; ``before`` holds the norms of the reports before it. A NaN or Inf ends the questions."""
+def find(report: Report, vanishing: float, exploding: float) -> Iterator[Finding]:
+    """All faults of a report. After a NaN or Inf no other rule is tried."""
     for where, value, text in _in_order_of_meeting(report):
         if not math.isfinite(value):
             yield Finding("non-finite", where, f"{'NaN' if math.isnan(value) else 'Inf'} {text}")
             return
-    before = [norm for norm in before if math.isfinite(norm)]
-    usual = statistics.median(before) if len(before) >= 3 else math.inf
-    if report.norm > exploding * usual:
-        text = f"gradient norm {report.norm:.1e}, {report.norm / usual:.0f} times its median in the reports before"
+    if report.norm > exploding * report.usual:
+        times = report.norm / report.usual if report.usual else math.inf
+        text = f"gradient norm {report.norm:.1e}, {times:.0f} times its median in the reports before"
         yield Finding("exploding", "the parameters", text)
     for name, p in report.profiles.items():
         gradient, L, symbol = p.ordered(p.gradient), len(p.gradient), f"∂L/∂{p.state}_t"
