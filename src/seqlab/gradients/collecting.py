@@ -153,5 +153,3 @@ def _add(record: Record, place: int, gradient: Tensor) -> None:
 def _one_step(value: Tensor) -> Tensor:
     """(N, H), or (H) of one example, to (1, N, H)."""
     return value.reshape(1, -1, value.shape[-1])
-
-

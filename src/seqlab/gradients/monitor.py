@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from .collecting import Collector
-from .jacobians import DROP_IN
 from .record import norms_of
 from .report import Report, find
 from .watching import survey
@@ -22,8 +21,15 @@ class GradientMonitor:
 
     A context manager around the training loop, with ``step`` as the callback: between ``backward()`` and the
     optimizer's step, and before clipping, which would hide an explosion. A block that never calls it gets one report,
-    at its end. In training steps that are sampled the layers take their hand-written pass, which has these gradients
-    at hand, or where it can't run, the loop; in the others nothing is watched.
+    at its end.
+
+    Watched are the layers RNN, LSTM and GRU and the cells RNNCell, LSTMCell and GRUCell of ``torch.nn`` and of seqlab,
+    wherever they are in the model, which need not be changed. In a sampled training step a layer takes seqlab's
+    hand-written pass, which has these gradients at hand, or where it can't run, the loop: outputs and gradients are
+    those of ``torch.nn`` to rounding. Dropout between layers draws the same numbers on a CPU, but not on a GPU, where
+    cuDNN has a generator of its own. A cell's time axis is the order of its calls. In the other steps nothing is
+    watched. Copies and pickles of the model never show the monitor. What looks recurrent and is not watched, such as a
+    layer written by hand, is named in ``report.unwatched``, with the reason.
 
     ‖∂L/∂h_t‖ shows vanishing where the loss reads the last steps. With an error at every step it stays level whatever
     the recurrence does; the verdict then is "undecided".
@@ -32,19 +38,21 @@ class GradientMonitor:
     axis. Any other further call in one training step has a profile of its own, "h_l0 (call 2)".
 
     Args:
-        model: a module with a layer of seqlab (RNN, LSTM, GRU) in it.
+        model: a module with a recurrent layer or cell in it.
         every: report on every so-many-th training step, from the first.
         vanishing: a gradient vanishes if at the first step it is below this share of its largest.
         exploding: it explodes if the fitted rate comes to more than this factor over all steps (fitted, since a sum
             of equal errors grows in proportion to the number of steps), or if the norm over all parameters is more
             than this many times its median in the reports before, once there are three.
+        keep: the number of reports that ``reports`` holds, the newest; None for all. The norms of older ones still
+            count in the median.
 
     Raises:
         TypeError: model is not a module.
-        ValueError: there is no layer to watch in it, or a number is out of range.
+        ValueError: there is no layer or cell to watch in it, or a number is out of range.
         RuntimeError: entered twice, or a report is due and no gradient has come.
 
-    >>> layer = RNN(3, 5, nonlinearity="relu")
+    >>> layer = nn.RNN(3, 5, nonlinearity="relu")
     >>> with torch.no_grad():
     ...     for parameter, value in zip(layer.parameters(), [0, 0.5 * torch.eye(5), 1, 0]):
     ...         _ = parameter.copy_(torch.as_tensor(value))
@@ -79,7 +87,7 @@ class GradientMonitor:
             others = ", ".join(f"{name or 'the model'}: {why}" for name, why in self.unwatched.items())
             raise ValueError(
                 f"{who}: expected a model with a recurrent layer or cell of torch.nn or seqlab, whose steps can be "
-                f"watched, got {others or f'{type(model).__name__} without any'}; {DROP_IN}"
+                f"watched, got {others or f'{type(model).__name__} without any'}; build it from these"
             )
         self.model, self.every, self.keep = model, every, keep
         self.reports: list[Report] = []

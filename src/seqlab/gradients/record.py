@@ -35,8 +35,10 @@ class Record:
 
     def open(self, values: Tensor | PackedSequence) -> int:
         """Take up the states of a call; returns its place."""
-        packed = isinstance(values, PackedSequence)
-        self.sizes.append(values.batch_sizes.tolist() if packed else [values.shape[1]] * values.shape[0])
+        if isinstance(values, PackedSequence):
+            self.sizes.append(values.batch_sizes.tolist())
+        else:
+            self.sizes.append([values.shape[1]] * values.shape[0])
         self.states.append(as_rows(values))
         self.gradients.append(None)
         return len(self.states) - 1

@@ -1,8 +1,8 @@
 """Modules watched without a change to them: for the time of a sampled step a module takes another class.
 
-The class is made of the module's own and of seqlab's: a layer of ``torch.nn`` then runs seqlab's forward pass on its own
-parameters, which tells watchers of the states and their gradients. Nothing is written into the module, so that its
-copies, pickles and state_dict are those of a module that nobody watches.
+The class inherits from the module's own and from seqlab's: a layer of ``torch.nn`` then runs seqlab's forward pass on
+its parameters, and watchers get the states and their gradients. Nothing is written into the module, so that its copies,
+pickles and state_dict are those of a module that is not watched.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ _classes: WeakKeyDictionary[nn.Module, type[nn.Module]] = WeakKeyDictionary()
 
 
 def _watched_class(module: nn.Module) -> type[nn.Module]:
-    """The module's class with eyes. A layer is seen where its own forward calls that of ``torch.nn``, a cell outside."""
+    """The class to lend. A subclass's own forward runs around the eyes in a layer, and inside of them in a cell."""
     plain, twin = type(module), twin_of(module)
     made = _classes.get(module)
     if made is not None and made._plain is plain:  # type: ignore[attr-defined]
