@@ -5,7 +5,10 @@ from __future__ import annotations
 import copy
 import gc
 import math
+import pickle
+import tracemalloc
 import weakref
+from functools import partial
 
 import pytest
 import torch
@@ -14,7 +17,16 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils.checkpoint import checkpoint
 
 from seqlab.cells import gru_step, lstm_step, rnn_step
-from seqlab.gradients import GradientMonitor, recurrent_jacobians, singular_values, spectral_radius
+from seqlab.gradients import (
+    GradientMonitor,
+    Profile,
+    Report,
+    lag_spectrum,
+    recurrent_jacobians,
+    singular_values,
+    spectral_radius,
+)
+from seqlab.gradients.report import find
 from seqlab.recurrent import GRU, LSTM, RNN
 
 LAYERS = [RNN, LSTM, GRU]
@@ -535,7 +547,143 @@ def test_a_gradient_far_above_those_before_it():
     assert "in the parameters" in monitor.report.verdict
 
 
+@pytest.mark.parametrize(("times", "kind"), [(8, "healthy:"), (12, "exploding")])
+def test_exploding_is_the_named_factor_over_the_median(times, kind):
+    """Norms before: 1, 3, 2, 4 and an Inf, which does not count; their median is 2.5."""
+    layer, x = GRU(3, 5, dtype=torch.float64), torch.randn(4, 2, 3, dtype=torch.float64)
+    layer(x)[0][-1].sum().backward()
+    unit = math.hypot(*(float(p.grad.norm()) for p in layer.parameters()))
+    with GradientMonitor(layer, exploding=10) as monitor:
+        for norm in (1, 3, math.inf, 2, 4, 2.5 * times):
+            layer.zero_grad()
+            (norm / unit * layer(x)[0][-1].sum()).backward()
+            monitor.step()
+    assert monitor.report.norm == pytest.approx(2.5 * times)
+    assert monitor.report.verdict.split()[0] == kind
+    assert (f"{times} times its median in the reports before" in monitor.report.verdict) == (kind == "exploding")
+
+
+@pytest.mark.parametrize("kind", ["h", "c"])
+@pytest.mark.parametrize(("below", "vanishes"), [(0.99, True), (1.01, False)])
+def test_vanishing_is_the_named_share_of_the_largest(below, vanishes, kind):
+    gradient = torch.tensor([below * 0.25, 0.5, 1.0], dtype=torch.float64)
+    p = Profile(kind, False, gradient, torch.ones(3), saturated=0, dead=0, subnormal=0, direct=0)
+    report = Report(0, None, 1.0, {}, {"x": p}, partial(find, vanishing=0.25, exploding=10))
+    assert [f.kind for f in report.findings] == ["vanishing"] * vanishes
+
+
+@pytest.mark.parametrize("share", ["saturated", "dead", "subnormal"])
+def test_shares_are_faults_above_their_limits(share):
+    limit = {"subnormal": 0.01}.get(share, 0.5)
+    for above in (False, True):
+        shares = {"saturated": 0, "dead": 0, "subnormal": 0, share: limit * (1.02 if above else 0.98)}
+        p = Profile("h", False, torch.ones(3, dtype=torch.float64), torch.ones(3), **shares, direct=0)
+        report = Report(0, None, 1.0, {}, {"x": p}, partial(find, vanishing=0.25, exploding=10))
+        assert [f.kind for f in report.findings] == [share] * above
+
+
+def test_after_three_reports_without_gradient_any_gradient_is_exploding():
+    layer, x = GRU(3, 5), torch.randn(4, 2, 3)
+    with GradientMonitor(layer) as monitor:
+        for scale in (0.0, 0.0, 0.0, 1.0):
+            layer.zero_grad()
+            (scale * layer(x)[0][-1].sum()).backward()
+            monitor.step()
+    assert "exploding in the parameters: gradient norm" in monitor.report.verdict
+
+
 # Life of a monitor.
+
+
+def run_reports(layer: nn.Module, n: int, **options) -> GradientMonitor:
+    x = torch.ones(2, 1, 1)
+    with GradientMonitor(layer, **options) as monitor:
+        for _ in range(n):
+            layer(x)[0][-1].sum().backward()
+            _ = monitor.step().verdict
+    return monitor
+
+
+def test_memory_of_reports_grows_in_proportion_to_their_number_and_stops():
+    """Each report once kept the norms of all before it: twice the reports took four times the memory."""
+    layer, used = RNN(1, 1), {}
+    run_reports(layer, 3)
+    for keep, n in ((None, 80), (None, 160), (None, 320), (20, 80), (20, 320)):
+        gc.collect()
+        tracemalloc.start()
+        monitor = run_reports(layer, n, keep=keep)
+        gc.collect()
+        used[keep, n] = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        assert len(monitor.reports) == (keep or n)
+        assert monitor.report.step == n - 1
+        del monitor
+    assert used[None, 320] - used[None, 160] < 2.2 * (used[None, 160] - used[None, 80])
+    assert used[None, 320] / 320 < 5000
+    assert used[20, 320] - used[20, 80] < 240 * 100  # 100 bytes for a norm and its place in the list
+
+
+def test_a_report_reads_no_earlier_norm():
+    """The work of a verdict does not grow with the number of reports: it compares with one number."""
+    monitor = run_reports(RNN(1, 1), 30)
+    norms = sorted(report.norm for report in monitor.reports[:-1])
+    assert monitor.report.usual == norms[len(norms) // 2]
+    assert monitor.report.judge is monitor.reports[0].judge
+    sizes = [len(pickle.dumps(report)) for report in monitor.reports]
+    assert max(sizes) < 1.1 * min(sizes)
+
+
+def test_reports_compare_and_travel():
+    monitor = run_reports(LSTM(1, 1), 2)
+    one, two = monitor.reports
+    assert one == one
+    assert one != two
+    assert two in monitor.reports
+    assert len({one, two, *one.profiles.values()}) == 4
+    for again in (pickle.loads(pickle.dumps(one)), copy.deepcopy(one)):
+        assert again.verdict == one.verdict
+        assert again.table() == one.table()
+
+
+def test_a_second_backward_pass_that_reaches_fewer_steps():
+    """What the first pass left at the later steps must not be counted again."""
+    for backend in ("loop", "hand"):
+        layer, x = LSTM(3, 5, backend=backend, dtype=torch.float64), torch.randn(8, 2, 3, dtype=torch.float64)
+        whole, part = (monitored(layer, x, loss=lambda out, t=t: out[0][t].sum()).profiles for t in (7, 3))
+        with GradientMonitor(layer) as monitor:
+            output = layer(x)[0]
+            output[7].sum().backward(retain_graph=True)
+            output[3].sum().backward()
+        for name, p in monitor.report.profiles.items():
+            torch.testing.assert_close(p.gradient[4:], whole[name].gradient[4:], **exact)
+            assert (p.gradient[:4] <= whole[name].gradient[:4] + part[name].gradient[:4] + 1e-12).all()
+            assert (p.gradient[:4] > whole[name].gradient[:4]).all()
+
+
+def test_another_default_device():
+    """Every tensor made along the way names its device."""
+    layer, cell, x = LSTM(3, 5), nn.GRUCell(3, 5), torch.randn(6, 2, 3)
+    with torch.device("meta"):
+        assert monitored(layer, x).verdict
+        with GradientMonitor(cell) as monitor:
+            cell(x[1, :1], cell(x[0])[:1]).sum().backward()  # a step of two rows and one of one
+            report = monitor.step(1.5)
+        assert report.loss == 1.5
+        assert str(report)
+        assert report.table()
+        report.log(Silent())
+        assert recurrent_jacobians(layer, x).device.type == "cpu"
+        assert spectral_radius(torch.eye(3, device="cpu")).item() == 1
+        assert singular_values(torch.eye(3, device="cpu")).tolist() == [1, 1, 1]
+        spectrum = lag_spectrum(layer, x, lambda h: h.sum(-1), 3)
+    assert spectrum["h"].device.type == "cpu"
+
+
+class Silent:
+    """A TensorBoard writer that writes nothing."""
+
+    def __getattr__(self, name):
+        return lambda *_: None
 
 
 def hooks(model: nn.Module) -> int:

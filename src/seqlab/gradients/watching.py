@@ -146,7 +146,7 @@ def survey(model: nn.Module) -> tuple[dict[str, nn.Module], dict[str, str]]:
                 _example(module, twin)
                 watched[name] = module
             except ValueError as error:
-                others[name] = f"{kind}, which seqlab can't run ({error})"
+                others[name] = f"{kind} that seqlab does not have: {error}"
         elif not any(not name or inner.startswith(f"{name}.") for inner in (*watched, *others)) and (
             re.search("RNN|Rnn|LSTM|Lstm|GRU|Gru|Recurrent", kind)
             or any(p.startswith("weight_hh") for p in module._parameters)
