@@ -13,6 +13,7 @@ from functools import partial
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations, prune
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils.checkpoint import checkpoint
 
@@ -155,6 +156,33 @@ def test_jacobians_transposed_carry_the_gradient_back():
 def test_jacobians_refuse(call, error, match):
     with pytest.raises(error, match=match):
         call()
+
+
+TREATMENTS = {
+    "weight_norm": parametrizations.weight_norm,
+    "spectral_norm": parametrizations.spectral_norm,
+    "orthogonal": parametrizations.orthogonal,
+    "pruning": lambda layer, name: prune.random_unstructured(layer, name, 0.5),
+    "old weight_norm": nn.utils.weight_norm,
+}
+treatments = pytest.mark.parametrize("treat", TREATMENTS.values(), ids=TREATMENTS)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("cls", LAYERS)
+@treatments
+def test_jacobians_and_spectra_of_computed_weights_are_those_of_their_values(cls, treat):
+    layer, plain = cls(3, 5, dtype=torch.float64), cls(3, 5, dtype=torch.float64)
+    x = torch.randn(6, 2, 3, dtype=torch.float64)
+    treat(layer, "weight_hh_l0")
+    treat(layer, "weight_ih_l0")
+    for measure in (recurrent_jacobians, lambda layer, x: lag_spectrum(layer, x, lambda h: h.sum(-1), 4)):
+        found = measure(layer, x)
+        with torch.no_grad():
+            for name, parameter in plain.named_parameters():
+                parameter.copy_(getattr(layer.eval(), name))
+        layer.train()
+        torch.testing.assert_close(found, measure(plain, x), equal_nan=True, **exact)
 
 
 # Matrices.
