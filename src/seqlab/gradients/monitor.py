@@ -159,17 +159,17 @@ class GradientMonitor:
         names, weights = zip(*self.model.named_parameters(), strict=True)
         gradients = [w.new_zeros(1) if w.grad is None else w.grad.detach() for w in weights]
         gradients = [g.coalesce().values() if g.is_sparse else g for g in gradients]
-        values = norms_of([*gradients, *(w.detach() for w in weights)], dtype)
+        parts = [r.measure(dtype) for r in records.values()]
+        parts.append(norms_of([*gradients, *(w.detach() for w in weights)], dtype, device))
         if isinstance(loss, Tensor):
-            values.append(loss.detach().to(dtype))
-        parts = [*(r.measure(dtype) for r in records.values()), torch.stack([v.to(device) for v in values])]
+            parts.append(loss.detach().to(dtype).reshape(1))
         numbers = torch.cat([part.to(device) for part in parts]).cpu().double()  # the one move
-        *rows, last = numbers.split([len(part) for part in parts])
+        rows = numbers.split([len(part) for part in parts])
 
-        profiles = {label: r.profile(row) for (label, r), row in zip(records.items(), rows, strict=True)}
-        sizes = last[: 2 * len(names)].view(2, -1)  # gradients, weights
+        profiles = {label: r.profile(row) for (label, r), row in zip(records.items(), rows, strict=False)}
+        sizes = rows[len(records)].view(2, -1)  # gradients, weights
         parameters = {name: (g, w) for name, g, w in zip(names, *sizes.tolist(), strict=True)}
-        final = float(last[-1]) if isinstance(loss, Tensor) else loss
+        final = rows[-1].item() if isinstance(loss, Tensor) else loss
         return Report(
             self._count,
             final,

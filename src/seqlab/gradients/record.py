@@ -58,14 +58,23 @@ class Record:
         gradients = [torch.zeros_like(s) if g is None else g for s, g in zip(self.states, self.gradients, strict=True)]
         s, g, e = (x[0] if len(x) == 1 else torch.cat(x) for x in (self.states, gradients, self.errors))
         sizes = [n for call in self.sizes for n in call]
-        shares = torch.stack([self._saturated(s), *_dead_and_subnormal(s, g, self.scratch), _direct(e)]).to(dtype)
-        return torch.cat([_step_norms(g, sizes, dtype), _step_norms(s, sizes, dtype), shares])
+        # Sizes are in one buffer, kept from step to step, and compared in place: new memory, booleans and a second look
+        # at memory that has left the cache take most of the time.
+        size = torch.abs(s, out=like(s, self.scratch))
+        of_states = _step_norms(size, sizes, dtype)
+        saturated, dead = self._saturated_and_dead(size)
+        size = torch.abs(g, out=like(g, self.scratch))
+        of_gradients = _step_norms(size, sizes, dtype)
+        shares = torch.stack([saturated, dead, _subnormal(size), _direct(e)]).to(dtype)
+        return torch.cat([of_gradients, of_states, shares])
 
-    def _saturated(self, s: Tensor) -> Tensor:
-        if self.relu:
-            return s.new_zeros(())
+    def _saturated_and_dead(self, size: Tensor) -> tuple[Tensor, Tensor]:
+        largest = size.amax(0)  # (H)
+        dead = _share(largest == 0)
         limit = math.atanh(SATURATED) if self.state == "c" else SATURATED
-        return _share(torch.abs(s, out=like(s, self.scratch)).gt_(limit))
+        if self.relu or _look(largest.amax()) <= limit:
+            return torch.zeros_like(dead), dead
+        return _share(size.gt_(limit)), dead
 
     def profile(self, numbers: Tensor) -> Profile:
         """The profile from that vector."""
@@ -74,22 +83,25 @@ class Record:
         return Profile(self.state, self.reverse, gradient, size, *shares.tolist())
 
 
-def _dead_and_subnormal(s: Tensor, g: Tensor, scratch: Scratch) -> tuple[Tensor, Tensor]:
-    """Share of the units that are 0 in every row, and share of the gradient's elements that are subnormal."""
-    dead = (torch.linalg.vector_norm(s, torch.inf, dim=0) == 0).to(s.dtype).mean()
-    tiny, size = torch.finfo(g.dtype).tiny, torch.abs(g, out=like(g, scratch))
-    if size.device.type == "cpu" and bool(size.amin() >= tiny):  # most often; on a GPU the look would wait
-        return dead, torch.zeros_like(dead)
-    normal = _share(size.ge_(tiny))  # in place, as booleans would be new memory, which takes most of the time
-    return dead, _share(torch.sign(g, out=size).abs_()) - normal
+def _subnormal(size: Tensor) -> Tensor:
+    tiny = torch.finfo(size.dtype).tiny
+    if _look(size.amin()) >= tiny:  # most often
+        return torch.zeros((), dtype=torch.float32, device=size.device)
+    above_0 = _share(size > 0)
+    return above_0 - _share(size.ge_(tiny))
 
 
 def _direct(e: Tensor) -> Tensor:
-    return (e > 0.1 * e.max()).to(torch.float32).mean()
+    return _share(e > 0.1 * e.amax())
 
 
-def _share(size: Tensor) -> Tensor:
-    return size.mean(dtype=torch.promote_types(size.dtype, torch.float32))
+def _share(holds: Tensor) -> Tensor:
+    return holds.mean(dtype=torch.float32)
+
+
+def _look(value: Tensor) -> float:
+    """The value on a CPU; NaN elsewhere, where to ask is to wait for the device."""
+    return value.item() if value.device.type == "cpu" else math.nan
 
 
 def _step_norms(rows: Tensor, sizes: list[int], dtype: torch.dtype) -> Tensor:
@@ -113,19 +125,19 @@ def _norms(rows: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.linalg.vector_norm(rows, dim=1, dtype=dtype)
 
 
-def norms_of(tensors: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
-    """The norm of each tensor, as in the rows above."""
+def norms_of(tensors: Sequence[Tensor], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The norm of each tensor, as of the rows above, in one tensor on the device."""
     if all(x.dtype == torch.float32 and x.device.type == "cpu" for x in tensors):
-        quick = norms(tensors)
-        if _plain(torch.stack(quick)):
-            return [norm.to(dtype) for norm in quick]
-    return norms(tensors, 2, dtype)
+        quick = torch.stack(norms(tensors))
+        if _plain(quick):
+            return quick.to(device, dtype)
+    return torch.stack([norm.to(device) for norm in norms(tensors, 2, dtype)])
 
 
 def _plain(norms: Tensor) -> bool:
     """Whether squares in float32 neither vanished nor overflowed on the way to these norms."""
     low, high = norms.aminmax()
-    return bool(low > 1e-15) and bool(high < 1e15)
+    return low.item() > 1e-15 and high.item() < 1e15
 
 
 def like(rows: Tensor, scratch: Scratch) -> Tensor:
