@@ -680,6 +680,41 @@ def test_a_second_backward_pass_that_reaches_fewer_steps():
             assert (p.gradient[:4] > whole[name].gradient[:4]).all()
 
 
+@pytest.mark.parametrize("cls", LAYERS)
+def test_a_second_backward_pass_that_ends_before_the_last_steps(cls):
+    """From a state in the middle: the hooks of later steps are silent, and nothing of the first pass may be left."""
+    layer, x, states = cls(3, 5, dtype=torch.float64), torch.randn(8, 2, 3, dtype=torch.float64), []
+    whole = monitored(layer, x, loss=lambda out: out[0][7].sum()).profiles
+    with layer.watch(lambda _l, _d, _t, state: states.append(state["h"])), GradientMonitor(layer) as monitor:
+        output = layer(x)[0]
+        output[7].sum().backward(retain_graph=True)
+        states[3].sum().backward()
+    for name, p in monitor.report.profiles.items():
+        torch.testing.assert_close(p.gradient[4:], whole[name].gradient[4:], **exact)
+        assert (p.gradient[:4] > whole[name].gradient[:4]).all()
+
+
+def test_shares_equal_their_definitions():
+    layer, x = LSTM(3, 50, dtype=torch.float64), torch.randn(40, 2, 3, dtype=torch.float64)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.mul_(6)
+    cells, errors = [], torch.tensor([1.0, 0.2, 0.11, 0.09, 0.01] * 16, dtype=torch.float64).view(40, 2, 1)
+    with layer.watch(lambda _l, _d, _t, state: cells.append(state["c"].detach())):
+        layer(x)
+    profiles = monitored(layer, x, loss=lambda out: (out[0] * errors).sum()).profiles
+    c = torch.stack(cells)
+    assert profiles["c_l0"].saturated == pytest.approx(float((c.tanh().abs() > 0.97).double().mean()))
+    assert 0.02 < profiles["c_l0"].saturated < float((c.abs() > 0.97).double().mean())
+    assert profiles["h_l0"].direct == pytest.approx(3 / 5)
+
+
+def test_norms_far_above_the_root_of_the_largest_float32():
+    report = monitored(relu_layer(2.0).float(), torch.zeros(101, 1, 2), loss=lambda out: out[0][-1].sum())
+    expected = 2 * 2.0 ** torch.arange(100, -1, -1, dtype=torch.float64)  # to 2.5e30, whose square is Inf in float32
+    torch.testing.assert_close(report.profiles["h_l0"].gradient, expected, rtol=1e-12, atol=0)
+
+
 def test_another_default_device():
     """Every tensor made along the way names its device."""
     layer, cell, x = LSTM(3, 5), nn.GRUCell(3, 5), torch.randn(6, 2, 3)
