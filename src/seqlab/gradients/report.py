@@ -82,7 +82,7 @@ class Report:
 
     ``print`` fits a screen: the verdict, what was not watched and why, and the most telling rows of the table.
 
-    A figure: ``seqlab.plotting.gradient_profile(ax, {name: p.gradient for name, p in report.profiles.items()})``.
+    A figure: ``seqbook.plotting.gradient_profile(ax, {name: p.gradient for name, p in report.profiles.items()})``.
 
     >>> from seqlab import RNN, GradientMonitor
     >>> layer = RNN(3, 5)
