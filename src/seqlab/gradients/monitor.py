@@ -31,6 +31,10 @@ class GradientMonitor:
     watched. Copies and pickles of the model never show the monitor. What looks recurrent and is not watched, such as a
     layer written by hand, is named in ``report.unwatched``, with the reason.
 
+    A sampled step of a model of ``torch.nn`` costs, relative to one that is not watched, on one CPU thread in float32
+    at (N, L, H_in, H) = (16, 100, 64, 128): RNN 0.7, GRU 0.9, LSTM 1.9 (it leaves oneDNN), LSTMCell 1.5, GRUCell 2.1,
+    RNNCell 2.4. The other steps cost nothing: with every=10 a model with LSTMs takes 1.1 of its time.
+
     ‖∂L/∂h_t‖ shows vanishing where the loss reads the last steps. With an error at every step it stays level whatever
     the recurrence does; the verdict then is "undecided".
 
