@@ -71,6 +71,18 @@ def test_a_layer_of_torch_has_the_report_of_seqlabs(kind, form, large):
     assert monitor.report.unwatched == {}
 
 
+def test_an_lstm_with_projections_is_watched_and_computes_the_same():
+    model, x = nn.LSTM(3, 5, 2, proj_size=2, dtype=torch.float64), torch.randn(9, 2, 3, dtype=torch.float64)
+    loss_of(wanted := model(x)).backward()
+    wanted_gradients = gradients(model)
+    with GradientMonitor(model) as monitor:
+        loss_of(output := model(x)).backward()
+    torch.testing.assert_close(output, wanted, **exact)
+    torch.testing.assert_close(gradients(model), wanted_gradients, rtol=1e-10, atol=1e-12)
+    assert list(monitor.report.profiles) == ["h_l0", "c_l0", "h_l1", "c_l1"]
+    torch.testing.assert_close(monitor.report.profiles["h_l1"].size, output[0].detach().norm(dim=(1, 2)), **exact)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("batch_first", [False, True])
 def test_dropout_draws_the_same_numbers_and_evaluation_none(kind, batch_first):
