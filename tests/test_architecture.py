@@ -32,7 +32,7 @@ LIBRARY: dict[str, set[str]] = {
     "backprop": {"_torch", "cells", "checks"},
     "recurrent": {"_torch", "backprop", "cells", "checks"},
     "tbptt": {"_tree", "checks"},
-    "gradients": {"_torch", "checks", "recurrent"},
+    "gradients": {"_torch", "cells", "checks", "recurrent"},
     "seq2seq": {"_tree", "attention", "checks", "recurrent"},
     "transformer": {"attention", "checks"},
     "convolution": {"checks"},
