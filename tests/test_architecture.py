@@ -17,6 +17,7 @@ LINES = 350
 
 # From the bottom up. A row may name only modules of the rows before it.
 LAYERS: dict[str, set[str]] = {
+    "_tree": set(),
     "checks": set(),
     "cells": {"checks"},
     "attention": {"checks"},
@@ -25,13 +26,13 @@ LAYERS: dict[str, set[str]] = {
     "metrics": set(),
     "backprop": {"cells", "checks"},
     "recurrent": {"backprop", "cells", "checks"},
-    "tbptt": {"checks"},
+    "tbptt": {"_tree", "checks"},
     "gradients": {"checks", "recurrent"},
-    "seq2seq": {"attention", "checks", "recurrent"},
+    "seq2seq": {"_tree", "attention", "checks", "recurrent"},
     "transformer": {"attention", "checks"},
     "convolution": {"checks"},
     "memory": {"cells", "checks"},
-    "training": {"checks", "gradients"},
+    "training": {"_tree", "checks", "gradients"},
     "experiments": {"attention", "metrics", "seq2seq", "tasks", "training", "transformer"},
     "plotting": set(),
     "interactive": {"plotting"},

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from .._tree import map_tensors
 from ..checks import check_sizes
 
 
@@ -84,15 +85,7 @@ class BeamStep(NamedTuple):
 
 def pick_rows(state: Any, rows: Tensor) -> Any:
     """The state of the rows named, in this order; a row may come several times."""
-    if isinstance(state, Tensor):
-        return state.index_select(0, rows)
-    if isinstance(state, tuple) and hasattr(state, "_fields"):
-        return type(state)(*(pick_rows(part, rows) for part in state))
-    if isinstance(state, (tuple, list)):
-        return type(state)(pick_rows(part, rows) for part in state)
-    if isinstance(state, dict):
-        return {name: pick_rows(part, rows) for name, part in state.items()}
-    return state
+    return map_tensors(lambda part: part.index_select(0, rows), state)
 
 
 def first_tokens(source: Tensor, bos: int) -> Tensor:
