@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
 
+from .._torch import tanh_backward_
 from ..checks import check_sizes
 from .common import SourceAttention, transformed, uniform
 
@@ -96,7 +97,7 @@ class _LeanScore(Function):
         for some, t in _blocks(query, key):
             d = d_scores[:, some]
             d_v.addmv_(t.flatten(0, 2).t(), d.reshape(-1))
-            torch.ops.aten.tanh_backward.grad_input(d.unsqueeze(3), t, grad_input=t)  # d (1 - t²), over t itself
+            tanh_backward_(d.unsqueeze(3), t)  # d (1 - t²), over t itself
             d_key += t.sum(1)
             d_query[:, some] = t.sum(2)
         return d_query.mul_(v), d_key.mul_(v), d_v

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 
+from .._torch import forward_mode, is_batched, transforming
 from ..checks import check_like
 
 
@@ -56,14 +56,12 @@ def causal_mask(length: int, device: Any = None) -> Tensor:
 
 def can_look(tensor: Tensor) -> bool:
     """Whether Python may branch on the values of a tensor: not while they are recorded or batched by vmap."""
-    return not torch.compiler.is_compiling() and not torch._C._functorch.is_batchedtensor(tensor)
+    return not torch.compiler.is_compiling() and not is_batched(tensor)
 
 
 def transformed() -> bool:
     """Whether the call is recorded, or differentiated by other means than autograd's backward pass."""
-    return (
-        torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling() or forward_ad._current_level >= 0
-    )
+    return transforming() or forward_mode() or torch.compiler.is_compiling()
 
 
 def check_key_padding_mask(who: str, mask: Any, N: int, S: int) -> None:

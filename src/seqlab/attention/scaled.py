@@ -286,7 +286,7 @@ class MultiheadAttention(nn.MultiheadAttention):
 
     def _weights(self) -> tuple[Tensor, Tensor, Tensor]:
         """W_q, W_k, W_v, which torch keeps as one matrix where their shapes agree."""
-        if self._qkv_same_embed_dim:
+        if self.in_proj_weight is not None:
             W_q, W_k, W_v = self.in_proj_weight.chunk(3)
             return W_q, W_k, W_v
         return self.q_proj_weight, self.k_proj_weight, self.v_proj_weight
