@@ -18,6 +18,7 @@ LINES = 350
 # From the bottom up. A row may name only modules of the rows before it.
 LAYERS: dict[str, set[str]] = {
     "_torch": set(),
+    "_tokens": set(),
     "_tree": set(),
     "checks": set(),
     "cells": {"checks"},
@@ -29,8 +30,8 @@ LAYERS: dict[str, set[str]] = {
     "recurrent": {"_torch", "backprop", "cells", "checks"},
     "tbptt": {"_tree", "checks"},
     "gradients": {"_torch", "checks", "recurrent"},
-    "seq2seq": {"_tree", "attention", "checks", "recurrent"},
-    "transformer": {"attention", "checks"},
+    "seq2seq": {"_tokens", "_tree", "attention", "checks", "recurrent"},
+    "transformer": {"_tokens", "attention", "checks"},
     "convolution": {"checks"},
     "memory": {"cells", "checks"},
     "training": {"_torch", "_tree", "checks", "gradients"},

@@ -82,6 +82,14 @@ def check_key_padding_mask(who: str, mask: Any, N: int, S: int) -> None:
         )
 
 
+def check_padding_at_end(who: str, mask: Tensor, remedy: str) -> None:
+    """No sequence goes on after its padding."""
+    if can_look(mask) and (mask[:, :-1] & ~mask[:, 1:]).any():
+        raise ValueError(
+            f"{who}: expected key_padding_mask with the padding at the end, got padding before a token; {remedy}"
+        )
+
+
 def check_sequence(who: str, name: str, tensor: Any, size: int | None, axes: str = "(N, S, E)") -> None:
     """The tensor is a batch of sequences of vectors of the given size."""
     if not isinstance(tensor, Tensor):

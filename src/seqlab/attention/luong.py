@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..checks import check_sizes
 from .additive import additive_score
-from .common import ProjectedKeys, SourceAttention, can_look, masked_softmax, uniform
+from .common import ProjectedKeys, SourceAttention, check_padding_at_end, masked_softmax, uniform
 
 SCORES = ("dot", "general", "concat")
 WINDOWS = (None, "local-m", "local-p")
@@ -150,12 +150,8 @@ class LuongAttention(SourceAttention):
     def project_keys(self, key: Tensor, value: Tensor | None = None, key_padding_mask: Any = None) -> ProjectedKeys:
         """As in every attention; with a window the padding must be at the end, which is a second look at the mask."""
         source = super().project_keys(key, value, key_padding_mask)
-        mask = source.key_padding_mask
-        if self.window and mask is not None and can_look(mask) and (mask[:, :-1] & ~mask[:, 1:]).any():
-            raise ValueError(
-                f"LuongAttention: expected key_padding_mask with the padding at the end for window={self.window!r}, "
-                "got a key after padding; move the padding, or use window=None"
-            )
+        if self.window and source.key_padding_mask is not None:
+            check_padding_at_end("LuongAttention", source.key_padding_mask, "move it, or use window=None")
         return source
 
     def score(self, query: Tensor, key: Tensor) -> Tensor:

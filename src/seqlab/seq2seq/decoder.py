@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
+from .._tokens import embed
 from ..attention import LuongAttention, ProjectedKeys
 from ..checks import check_dropout, check_sizes
 from .encoder import Encoded
-from .parts import context_size, embed, make_layer
+from .parts import context_size, make_layer
 from .sampling import draw, toss
 
 WIRINGS = ("sutskever", "cho", "bahdanau", "luong", "input-feeding")
@@ -162,7 +163,7 @@ class Decoder(nn.Module):
             generator: tosses the coins and draws the tokens.
             need_weights: whether to return the attention's weights.
         """
-        embedded = embed("Decoder", "target (N, L)", self.embedding, target)  # (N, L, E)
+        embedded = self._embed("target (N, L)", target)  # (N, L, E)
         state = self.start(encoded)
         if len(target) != len(encoded.memory):
             raise ValueError(
@@ -174,7 +175,7 @@ class Decoder(nn.Module):
         all_weights: list[Tensor | None] = []
         for i, y in enumerate([embedded] if at_once else embedded.split(1, dim=1)):
             if own is not None and i > 0:
-                drawn = self.embedding(draw(all_logits[-1], generator))  # (N, 1, E)
+                drawn = self.embedding(draw(all_logits[-1][:, -1], generator)).unsqueeze(1)  # (N, 1, E)
                 y = torch.where(own[:, i, None, None], drawn, y)
             o, weights, state = self._advance(y, state, need_weights)
             all_logits.append(self.output(self.dropout(o)))
@@ -217,9 +218,12 @@ class Decoder(nn.Module):
                 f"Decoder: expected {self.states} hidden state(s) (N, num_layers, H) = {wanted}, to fit the tokens, "
                 f"got {[tuple(s.shape) for s in state.hidden]}; begin with start, and pick rows of both alike"
             )
-        y = embed("Decoder", "tokens (N, 1)", self.embedding, tokens.unsqueeze(1))
+        y = self._embed("tokens (N, 1)", tokens.unsqueeze(1))
         o, weights, state = self._advance(y, state, need_weights=True)
         return self.output(self.dropout(o))[:, 0], state._replace(weights=None if weights is None else weights[:, 0])
+
+    def _embed(self, name: str, tokens: Any) -> Tensor:
+        return embed("Decoder", name, tokens, self.embedding, self.embedding.num_embeddings)
 
     def _advance(
         self, y: Tensor, state: DecoderState, need_weights: bool

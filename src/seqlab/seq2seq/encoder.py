@@ -11,9 +11,10 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from ..attention.common import check_key_padding_mask
+from .._tokens import embed
+from ..attention.common import check_key_padding_mask, check_padding_at_end
 from ..checks import check_sizes
-from .parts import embed, make_layer
+from .parts import make_layer
 
 
 class Encoded(NamedTuple):
@@ -97,7 +98,9 @@ class Encoder(nn.Module):
 
     def forward(self, source: Tensor, key_padding_mask: Tensor | None = None) -> Encoded:
         """Read the source; shapes as in the class."""
-        embedded = self.dropout(embed("Encoder", "source (N, S)", self.embedding, source))  # (N, S, E)
+        embedded = self.dropout(
+            embed("Encoder", "source (N, S)", source, self.embedding, self.embedding.num_embeddings)
+        )  # (N, S, E)
         N, S = source.shape
         lengths = None if key_padding_mask is None else _lengths(key_padding_mask, N, S)
         if lengths is None or bool((lengths == S).all()):
@@ -116,9 +119,5 @@ class Encoder(nn.Module):
 def _lengths(mask: Tensor, N: int, S: int) -> Tensor:
     """The number of tokens of each sentence, (N), after a check of the mask."""
     check_key_padding_mask("Encoder", mask, N, S)
-    if (mask[:, :-1] & ~mask[:, 1:]).any():
-        raise ValueError(
-            "Encoder: expected key_padding_mask with the padding at the end, got a token after padding; "
-            "a recurrent layer reads on through padding: move it, as seqlab.tasks.pad does"
-        )
+    check_padding_at_end("Encoder", mask, "a recurrent layer reads on through it: move it, as seqlab.tasks.pad does")
     return (~mask).sum(1)

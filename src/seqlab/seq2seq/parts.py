@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..checks import check_dropout
 from ..recurrent import GRU, LSTM, RNN
@@ -25,25 +25,6 @@ def make_layer(
     check_dropout(who, dropout)
     between = dropout if num_layers > 1 else 0.0
     return cell(input_size, hidden_size, num_layers, batch_first=True, dropout=between, bidirectional=bidirectional)
-
-
-def embed(who: str, name: str, embedding: nn.Embedding, tokens: Any) -> Tensor:
-    """The embedding of tokens (N, ·), after a look at their shape and dtype."""
-    if not isinstance(tokens, Tensor) or tokens.dtype not in (torch.int64, torch.int32):
-        got = f"a tensor of {tokens.dtype}" if isinstance(tokens, Tensor) else type(tokens).__name__
-        raise TypeError(f"{who}: expected {name} as a tensor of integers, got {got}; use Vocabulary.encode and pad")
-    if tokens.dim() != 2 or 0 in tokens.shape:
-        raise ValueError(
-            f"{who}: expected {name} with at least one sequence of at least one token, got {tuple(tokens.shape)}; "
-            "use tokens.unsqueeze(0) for a single sequence, and leave empty ones out"
-        )
-    try:
-        return embedding(tokens)
-    except IndexError as error:
-        raise ValueError(
-            f"{who}: expected {name} of tokens from 0 to {embedding.num_embeddings - 1}, got {int(tokens.min())} to "
-            f"{int(tokens.max())}; make num_tokens the length of the vocabulary they were encoded with"
-        ) from error
 
 
 def context_size(attention: nn.Module, H: int, M: int) -> int:
