@@ -66,14 +66,15 @@ def sample(
     tensor([3, 3, 3, 3])
     """
     check_generator("sample", generator)
-    for name, value, greatest in (("temperature", temperature, math.inf), ("top_p", top_p, 1.0)):
-        if value is None and name == "top_p":
-            continue
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not 0 < value <= greatest or math.isinf(value):
-            remedy = "use greedy_search for the likeliest token" if name == "temperature" else "leave it out for all"
-            wanted = "above 0" if name == "temperature" else "above 0 and up to 1"
-            raise ValueError(f"sample: expected {name} as a number {wanted}, got {value!r}; {remedy}")
+    if not _number(temperature) or not 0 < temperature < math.inf:
+        raise ValueError(
+            f"sample: expected temperature as a number above 0, got {temperature!r}; "
+            "use greedy_search for the likeliest token"
+        )
+    if top_p is not None and (not _number(top_p) or not 0 < top_p <= 1):
+        raise ValueError(
+            f"sample: expected top_p as a number above 0 and up to 1, got {top_p!r}; leave it out to draw from all tokens"
+        )
     if top_k is not None:
         check_sizes("sample", top_k=top_k)
 
@@ -100,7 +101,7 @@ def reweighted(log_probs: Tensor, temperature: float, top_k: int | None, top_p: 
 
 def toss(probability: Any, generator: Any, target: Tensor) -> Tensor | None:
     """Which tokens of the target (N, L) to replace by the model's own, boolean (N, L); None for probability 0."""
-    if isinstance(probability, bool) or not isinstance(probability, (int, float)) or not 0 <= probability <= 1:
+    if not _number(probability) or not 0 <= probability <= 1:
         raise ValueError(f"Decoder: expected sampling_probability from 0 to 1, got {probability!r}")
     if probability == 0:
         return None
@@ -108,10 +109,14 @@ def toss(probability: Any, generator: Any, target: Tensor) -> Tensor | None:
     return (torch.rand(target.shape, generator=generator, device=generator.device) < probability).to(target.device)
 
 
-def draw(logits: Tensor, generator: Generator) -> Tensor:
+def draw(logits: Tensor, generator: Any) -> Tensor:
     """One token (N) for each row from the distribution of one step, logits (N, V); no gradient."""
     p = torch.softmax(logits.detach(), dim=1, dtype=torch.promote_types(logits.dtype, torch.float32))
     return torch.multinomial(p.to(generator.device), 1, generator=generator).squeeze(1).to(logits.device)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def check_generator(who: str, generator: Any) -> None:

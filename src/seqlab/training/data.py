@@ -101,4 +101,9 @@ def share(items: Any) -> Any:
 
 def to_device(batch: Any, device: torch.device) -> Any:
     """The batch with every Tensor and PackedSequence in it moved, through tuples, lists and dicts."""
-    return map_leaves(lambda leaf: leaf.to(device) if isinstance(leaf, (Tensor, PackedSequence)) else leaf, batch)
+
+    def move(leaf: Any) -> Any:
+        part: Any = leaf  # the annotation of PackedSequence.to leaves devices out
+        return part.to(device) if isinstance(leaf, (Tensor, PackedSequence)) else leaf
+
+    return map_leaves(move, batch)

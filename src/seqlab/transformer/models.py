@@ -290,7 +290,7 @@ class LanguageModel(nn.Module):
         return TransformerState(cache, lengths=(~padding).sum(1))
 
 
-def _check_padding(prompt: Tensor, mask: Any) -> None:
+def _check_padding(prompt: Any, mask: Any) -> None:
     check_key_padding_mask("LanguageModel", mask, *prompt.shape)
     check_padding_at_end("LanguageModel", mask, "move it, as seqlab.tasks.pad does")
 
