@@ -384,7 +384,7 @@ def test_wrong_attention_masks_are_refused(kind):
 @pytest.mark.parametrize("window", ["local-m", "local-p"])
 def test_windows_want_the_padding_at_the_end(window):
     attention = LuongAttention(E, window=window, dtype=torch.float64)
-    with pytest.raises(ValueError, match="padding at the end for window='local-"):
+    with pytest.raises(ValueError, match="LuongAttention: .*padding at the end.*or use window=None"):
         attention(randn(2, 3, E), randn(2, 5, E), None, after([3, 4], 5).flip(1))
 
 
@@ -399,6 +399,13 @@ def test_windows_want_the_padding_at_the_end(window):
         (lambda: LuongAttention(3, half_width=0), ValueError, "half_width of at least 1, got 0"),
         (lambda: ScaledDotProductAttention(dropout=2), ValueError, "dropout as a probability"),
         (lambda: MultiheadAttention(5, 2), ValueError, "embed_dim as a multiple of num_heads, got 5 and 2"),
+        (
+            lambda: MultiheadAttention(8, 2, 0.0, True, True),
+            ValueError,
+            "add_bias_kv=False, got True; keys that no source",
+        ),
+        (lambda: MultiheadAttention(8, 2, add_zero_attn=True), ValueError, "expected add_zero_attn=False, got True"),
+        (lambda: MultiheadAttention(8, 2, 0.0, True, 3), ValueError, "expected add_bias_kv=False, got 3"),
         (lambda: additive_score(randn(2, 3, 4), randn(2, 3, 5), randn(4)), ValueError, r"got \(2, 3, 4\), \(2, 3, 5\)"),
     ],
 )

@@ -110,6 +110,33 @@ def test_the_decoder_block_is_torchs(norm_first, activation, padded):
     assert_same(ours(x, memory, None, None, *masks), its, ours, theirs, [x, memory], keep(padded))
 
 
+@pytest.mark.parametrize("kind", ["boolean", "floating", "per-head"])
+def test_masks_are_torchs(kind):
+    """Of queries and keys, in blocks and stacks, beside the padding."""
+    shape = (N * HEADS, L) if kind == "per-head" else (L,)
+    masks = [torch.rand(*shape, size) < 0.4 for size in (L, S)]
+    for each in masks:
+        each[..., 0] = False
+    if kind == "floating":
+        masks = [torch.randn(L, size, dtype=f64) for size in (L, S)]
+    own, cross = masks
+    x, memory, options = randn(N, L, E), randn(N, S, E), {"batch_first": True, "dtype": f64}
+    layer = nn.TransformerEncoderLayer(E, HEADS, F, **options)
+    ours, theirs = twins(EncoderBlock(E, HEADS, F, dtype=f64), layer)
+    assert_same(ours(x, own), theirs(x, own), ours, theirs, [x], keep(False))
+    ours, theirs = twins(
+        TransformerEncoder(2, E, HEADS, F, dtype=f64), nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+    )
+    assert_same(ours(x, own), theirs(x, own), ours, theirs, [x], keep(False))
+    layer = nn.TransformerDecoderLayer(E, HEADS, F, **options)
+    ours, theirs = twins(DecoderBlock(E, HEADS, F, dtype=f64), layer)
+    mine, its = ours(x, memory, own, cross, tgt_is_causal=False), theirs(x, memory, own, cross)
+    assert_same(mine, its, ours, theirs, [x, memory], keep(False))
+    ours, theirs = twins(TransformerDecoder(2, E, HEADS, F, dtype=f64), nn.TransformerDecoder(layer, 2))
+    mine, its = ours(x, memory, own, cross, tgt_is_causal=False), theirs(x, memory, own, cross)
+    assert_same(mine, its, ours, theirs, [x, memory], keep(False))
+
+
 @norm_first
 def test_the_stacks_are_torchs(norm_first):
     options = {"norm_first": norm_first, "dtype": f64}

@@ -123,6 +123,15 @@ def check_batch(who: str, query: Tensor, key: Tensor) -> None:
         )
 
 
+def check_fit(attention: nn.Module, query_size: int, key_size: int, E: int, E_key: int) -> None:
+    """Queries and keys of these sizes are those that the attention takes, of E and E_key features."""
+    if (query_size, key_size) != (E, E_key):
+        raise ValueError(
+            f"{type(attention).__name__}: expected queries of {E} and keys of {E_key} features, got {query_size} and "
+            f"{key_size}; make it for these sizes"
+        )
+
+
 def refuse_second_source(who: str, value: Any, key_padding_mask: Any) -> None:
     """Projected keys hold values and mask already."""
     if value is not None or key_padding_mask is not None:
@@ -172,12 +181,18 @@ class SourceAttention(nn.Module):
         value: Tensor | None = None,
         key_padding_mask: Tensor | None = None,
         *,
+        start: int = 0,
         need_weights: bool = True,
     ) -> tuple[Tensor, Tensor | None]:
-        """``(context, weights)``; shapes as in the class."""
+        """``(context, weights)``; shapes as in the class, ``start`` as in every attention."""
         source = self._source(query, key, value, key_padding_mask)
         weights = masked_softmax(self.score(query, source.key), source.key_padding_mask)
         return weights @ source.value, weights if need_weights else None
+
+    def context_size(self, query_size: int, key_size: int) -> int:
+        """Features of a context, as in every attention."""
+        check_fit(self, query_size, key_size, self.query_size, self.key_size)
+        return key_size
 
     def score(self, query: Tensor, key: Tensor) -> Tensor:
         """The scores (N, L, S) of queries (N, L, E) with keys that ``project_keys`` has projected, before the mask."""

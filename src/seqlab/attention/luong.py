@@ -142,7 +142,7 @@ class LuongAttention(SourceAttention):
         if self.window == "local-p":
             distance = (index - centre.unsqueeze(2)).flatten(0, 1).unsqueeze(1)
             near = near * torch.exp(-2 * (distance / self.half_width) ** 2).to(near.dtype)  # sigma = D / 2
-        context = (near @ near_value).view(N, L, -1)
+        context = (near @ near_value).view(N, L, near_value.shape[2])
         if not need_weights:
             return context, None
         return context, near.new_zeros(N, L, S).scatter_add(2, index, near.view_as(index))
@@ -199,4 +199,4 @@ def _gather(rows: Tensor, index: Tensor) -> Tensor:
     """The rows (N, S, E) of each window, index (N, L, W), as (N * L, W, E)."""
     N, S, E = rows.shape
     first = S * torch.arange(N, device=rows.device).view(N, 1, 1)
-    return rows.reshape(N * S, E).index_select(0, (first + index).flatten()).view(-1, index.shape[2], E)
+    return rows.reshape(N * S, E).index_select(0, (first + index).flatten()).view(N * index.shape[1], index.shape[2], E)

@@ -6,7 +6,7 @@ Shapes: N batch, S source length, E embedding_dim, H hidden_size, D directions, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -54,6 +54,7 @@ class Encoder(nn.Module):
         num_layers: of the recurrent layer.
         bidirectional: whether a second direction reads from the end.
         dropout: probability, during training, for the embedding and between layers.
+        device, dtype: of the weights.
 
     Shape:
         source (N, S), integers; key_padding_mask (N, S), True = ignore, with the padding at the end.
@@ -88,12 +89,17 @@ class Encoder(nn.Module):
         num_layers: int = 1,
         bidirectional: bool = False,
         dropout: float = 0.0,
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         check_sizes("Encoder", num_tokens=num_tokens, embedding_dim=embedding_dim)
         super().__init__()
+        place: dict[str, Any] = {"device": device, "dtype": dtype}
         self.memory_size = (2 if bidirectional else 1) * hidden_size
-        self.embedding = nn.Embedding(num_tokens, embedding_dim)
-        self.layer = make_layer("Encoder", cell, embedding_dim, hidden_size, num_layers, dropout, bidirectional)
+        self.embedding = nn.Embedding(num_tokens, embedding_dim, **place)
+        self.layer = make_layer(
+            "Encoder", cell, embedding_dim, hidden_size, num_layers, dropout, bidirectional, **place
+        )
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, source: Tensor, key_padding_mask: Tensor | None = None) -> Encoded:

@@ -73,7 +73,7 @@ def sample(
         )
     if top_p is not None and (not _number(top_p) or not 0 < top_p <= 1):
         raise ValueError(
-            f"sample: expected top_p as a number above 0 and up to 1, got {top_p!r}; leave it out to draw from all tokens"
+            f"sample: expected top_p as a number above 0 and up to 1, got {top_p!r}; leave it out for all tokens"
         )
     if top_k is not None:
         check_sizes("sample", top_k=top_k)
