@@ -48,9 +48,11 @@ def content_weights(memory: Tensor, key: Tensor, beta: Tensor) -> Tensor:
     tensor([[0.8808, 0.1192]])
     """
     _check("content_weights", memory, key=(key, "NW"), beta=(beta, "N"))
-    # In half precision the norm would overflow, and cosine_similarity's least norm of 1e-8 would be 0.
-    exact = torch.promote_types(memory.dtype, torch.float32)
-    cosine = F.cosine_similarity(memory.to(exact), key.to(exact).unsqueeze(1), dim=2)  # (N, S)
+    exact = torch.promote_types(memory.dtype, torch.float32)  # in half precision the squares would overflow
+    M, k = memory.to(exact), key.to(exact).unsqueeze(2)  # (N, S, W), (N, W, 1)
+    norms = torch.linalg.vector_norm(M, dim=2) * torch.linalg.vector_norm(k, dim=1)  # (N, S)
+    some = norms > 0
+    cosine = torch.where(some, (M @ k).squeeze(2) / torch.where(some, norms, 1.0), 0.0)
     return torch.softmax(beta.unsqueeze(1) * cosine.to(memory.dtype), dim=1)
 
 
