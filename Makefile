@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: book test serve lint bench experiments notebooks colab-check stamp clean
+.PHONY: book test serve lint links bench experiments notebooks colab-check stamp clean
 .DEFAULT_GOAL := book
 
 .venv/.complete: requirements.txt pyproject.toml
@@ -29,6 +29,10 @@ lint: .venv/.complete
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python tools/stamp.py --check
+
+links: .venv/.complete
+	$(BIN)/jupyter-book config sphinx .
+	PYTHONPATH=ext $(BIN)/sphinx-build -q -b linkcheck -D nb_execution_mode=off -D suppress_warnings=ledger,myst-nb.lexer . _build/links
 
 bench: .venv/.complete
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks

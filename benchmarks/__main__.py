@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from seqlab.experiments import environment
+from seqbook.studies import environment
 
 from .rows import Row, gpu_rows, rows
 from .timing import difference, interleaved, peaks

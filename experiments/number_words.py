@@ -1,6 +1,6 @@
 """How good is a translation of number words, by the length of its source, with and without attention?
 
-The models of ``seqlab.experiments.number_words``: every curve of quality against length in the chapters on the
+The models of ``seqbook.studies.number_words``: every curve of quality against length in the chapters on the
 bottleneck and on attention. Seeds change weights and order; the numbers, and those of the test, stay.
 
     python experiments/number_words.py    # about an hour of two cores; stop and go on as you like
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from record import record
 
-from seqlab.experiments.number_words import LENGTHS, Data, Settings, run
+from seqbook.studies.number_words import LENGTHS, Data, Settings, run
 
 BASE, MANY, FEW = 128, tuple(range(5)), tuple(range(3))
 STEPS = (500, 1000, 2000)
@@ -83,12 +83,12 @@ def main() -> None:
                 "runs": {name: [asdict(settings), seeds] for name, (settings, seeds) in runs().items()},
             },
             depends=(
-                "seqlab.experiments.number_words:Data",
-                "seqlab.experiments.number_words:build",
-                "seqlab.experiments.number_words:train",
-                "seqlab.experiments.number_words:translate",
-                "seqlab.experiments.number_words:scores",
-                "seqlab.experiments.pronunciation:loss",
+                "seqbook.studies.number_words:Data",
+                "seqbook.studies.number_words:build",
+                "seqbook.studies.number_words:train",
+                "seqbook.studies.number_words:translate",
+                "seqbook.studies.number_words:scores",
+                "seqbook.studies.common:loss",
                 "seqlab.seq2seq.decoder:Decoder",
                 "seqlab.seq2seq.encoder:Encoder",
             ),

@@ -1,6 +1,6 @@
 """How well do no attention, additive, dot and general attention spell out words, with equal updates?
 
-Four models of ``seqlab.experiments.pronunciation``, one after the other. One seed each: a difference that another seed
+Four models of ``seqbook.studies.pronunciation``, one after the other. One seed each: a difference that another seed
 could make means nothing, and the record does not say how large that is.
 
     python experiments/pronunciation.py    # about 20 minutes of one core; stop and go on as you like
@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from record import record
 
-from seqlab.experiments.pronunciation import Settings, run
+from seqbook.studies.pronunciation import Settings, run
 
 MODELS = [Settings(model=model, steps=3000) for model in ("none", "additive", "dot", "general")]
 FOLDER = Path(tempfile.gettempdir()) / "seqlab-pronunciation"  # checkpoints, of no use when all is recorded
@@ -29,10 +29,10 @@ if __name__ == "__main__":
         about="CMUdict letters to phonemes: percent of phonemes (PER) and of words (WER) wrong, on words not seen",
         settings=[asdict(each) for each in MODELS],
         depends=(
-            "seqlab.experiments.pronunciation:run",
-            "seqlab.experiments.pronunciation:build",
-            "seqlab.experiments.pronunciation:loss",
-            "seqlab.experiments.pronunciation:scores",
+            "seqbook.studies.pronunciation:run",
+            "seqbook.studies.pronunciation:build",
+            "seqbook.studies.common:loss",
+            "seqbook.studies.pronunciation:scores",
             "seqlab.seq2seq.decoder:Decoder",
             "seqlab.seq2seq.encoder:Encoder",
         ),

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from seqlab.experiments import environment
+from seqbook.studies import environment
 
 HERE = Path(__file__).parent
 

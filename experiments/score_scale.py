@@ -1,6 +1,6 @@
 """By what should the scores of a translator's dot attention be multiplied? The number words, with one constant changed.
 
-Model, data, seeds and budget are those of ``seqlab.experiments.number_words`` for dot attention, 128 wide, after 500
+Model, data, seeds and budget are those of ``seqbook.studies.number_words`` for dot attention, 128 wide, after 500
 updates; only the factor before the softmax differs. 1/√128 = 0.088 is that of scaled dot-product attention; factor 1 is
 in the recording of ``number_words.py``.
 
@@ -16,8 +16,8 @@ import torch
 from record import record
 from torch import Tensor
 
+from seqbook.studies.number_words import LENGTHS, MODELS, Data, Settings, run
 from seqlab.attention import LuongAttention
-from seqlab.experiments.number_words import LENGTHS, MODELS, Data, Settings, run
 
 WIDTH, STEPS, SEEDS = 128, 500, tuple(range(5))
 FACTORS = (128**-0.5, 128**0.5, 0.3)
@@ -59,12 +59,12 @@ def main() -> None:
             "seeds": SEEDS,
         },
         depends=(
-            "seqlab.experiments.number_words:Data",
-            "seqlab.experiments.number_words:build",
-            "seqlab.experiments.number_words:train",
-            "seqlab.experiments.number_words:translate",
-            "seqlab.experiments.number_words:scores",
-            "seqlab.experiments.pronunciation:loss",
+            "seqbook.studies.number_words:Data",
+            "seqbook.studies.number_words:build",
+            "seqbook.studies.number_words:train",
+            "seqbook.studies.number_words:translate",
+            "seqbook.studies.number_words:scores",
+            "seqbook.studies.common:loss",
             "seqlab.attention.luong:LuongAttention",
             "seqlab.seq2seq.decoder:Decoder",
             "seqlab.seq2seq.encoder:Encoder",

@@ -1,6 +1,6 @@
 """The claims ledger: one page that lists every measured claim of the book, made from the executed notebooks.
 
-`seqlab.book.claim` shows each verdict as an HTML box that carries its data in `data-claim`. While a notebook is read
+`seqbook.claim` shows each verdict as an HTML box that carries its data in `data-claim`. While a notebook is read
 those boxes are collected; when the page with the `{claims-ledger}` directive is written, they become its tables. That
 page is written anew by every build, so it cannot lag behind a notebook. A warning, which a strict build makes an
 error, says where registry and notebooks disagree: a claim that no notebook printed, that two cells printed, that is
@@ -10,7 +10,6 @@ measured outside its chapter, that is not registered, or whose verdict or statem
 from __future__ import annotations
 
 import json
-import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from html import escape
@@ -24,10 +23,11 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
+from seqbook.claims import VERDICTS, registry
+
 logger = logging.getLogger(__name__)
 
 FOLDER = "notebooks"
-VERDICTS = {"holds": "✓", "holds with a caveat": "◐", "fails": "✗"}
 COLUMNS = ["Claim, as it is told", "Told in", "Measured", "Seeds", "Verdict"]
 STYLE = """
 .ledger table { width: 100%; border-collapse: collapse; margin: 0 0 2rem; font-size: .9em; }
@@ -54,10 +54,11 @@ class Ledger(SphinxDirective):
     """The `{claims-ledger}` directive."""
 
     def run(self) -> list[nodes.Node]:
-        """Leave a placeholder, and remember the page."""
+        """Leave a placeholder, which holds the addresses for Sphinx's linkcheck, and remember the page."""
+        path = registry_path(self.env)
         pages(self.env).add(self.env.docname)
-        self.env.note_dependency(str(registry_path(self.env)))
-        return [LedgerNode()]
+        self.env.note_dependency(str(path))
+        return [LedgerNode("", *(nodes.reference(refuri=entry["url"]) for entry in registry(path).values()))]
 
 
 class ClaimBoxes(HTMLParser):
@@ -93,14 +94,9 @@ def registry_path(env: BuildEnvironment) -> Path:
     return Path(env.srcdir) / env.config.ledger_registry
 
 
-def registry(env: BuildEnvironment) -> dict[str, dict[str, str]]:
-    """Read the registry."""
-    return tomllib.loads(registry_path(env).read_text(encoding="utf-8"))
-
-
 def chapters(env: BuildEnvironment) -> dict[str, str]:
     """Return the document of each chapter that has claims and is in the book, in the book's order."""
-    names = sorted({entry["chapter"] for entry in registry(env).values()})
+    names = sorted({entry["chapter"] for entry in registry(registry_path(env)).values()})
     return {name: f"{FOLDER}/{name}" for name in names if f"{FOLDER}/{name}" in env.found_docs}
 
 
@@ -134,7 +130,7 @@ def rewrite(app: Sphinx, env: BuildEnvironment) -> list[str]:
 
 def disagreements(env: BuildEnvironment) -> Iterator[tuple[str, str]]:
     """Yield what registry and notebooks disagree on, each with the page it concerns."""
-    entries, docnames = registry(env), chapters(env)
+    entries, docnames = registry(registry_path(env)), chapters(env)
     seen: set[str] = set()
     for docname, claims in sorted(printed(env).items()):
         for claim in claims:
@@ -169,11 +165,12 @@ def rows(app: Sphinx, page: str, chapter: str) -> Iterator[tuple[str, str]]:
     docname = chapters(app.env)[chapter]
     found = {claim["id"]: claim for claim in printed(app.env).get(docname, [])}
     address = app.builder.get_relative_uri(page, docname)
-    for name, entry in registry(app.env).items():
+    for name, entry in registry(registry_path(app.env)).items():
         if entry["chapter"] != chapter:
             continue
         claim = found.get(name)
         verdict = claim["verdict"] if claim else "not measured"
+        symbol, _ = VERDICTS.get(verdict, ("", ""))
         told = f'<a href="{escape(entry["url"])}">{escape(entry["told"])}</a>'
         measured, seeds = "–", "–"
         if claim:
@@ -186,7 +183,7 @@ def rows(app: Sphinx, page: str, chapter: str) -> Iterator[tuple[str, str]]:
             f'<td role="cell" data-label="Measured">{measured}</td>'
             f'<td role="cell" class="seeds" data-label="Seeds">{seeds}</td>'
             f'<td role="cell" class="verdict" data-label="Verdict">'
-            f'<span aria-hidden="true">{VERDICTS.get(verdict, "")} </span>{verdict}</td></tr>'
+            f'<span aria-hidden="true">{symbol} </span>{verdict}</td></tr>'
         )
         yield verdict, row
 
@@ -226,7 +223,7 @@ def fill(app: Sphinx, doctree: nodes.document, docname: str) -> None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension."""
-    app.add_config_value("ledger_registry", "src/seqlab/claims.toml", "env", str)
+    app.add_config_value("ledger_registry", "src/seqbook/claims.toml", "env", str)
     app.add_node(LedgerNode)
     app.add_directive("claims-ledger", Ledger)
     app.connect("doctree-read", collect)

@@ -1,8 +1,8 @@
 """Make the pages light, self-contained and addressed.
 
 - What Jupyter Book and its theme add to every page but this book never uses is taken out: the script of the live-code
-  button (which it declares even when the button is off), the state of live widgets (a page has no kernel), and the
-  1.5 MB script that draws icons. The icons come from the theme's icon fonts instead, cut down to the glyphs in use.
+  button (which it declares even when the button is off), and the 1.5 MB script that draws icons. The icons come from
+  the theme's icon fonts instead, cut down to the glyphs in use.
 - Published addresses (canonical links, sitemap, social card, 404 page) are derived from the repository's address.
 """
 
@@ -33,8 +33,7 @@ def drop_unused(app: Sphinx, pagename: str, templatename: str, context: dict, do
 
     def used(asset: object) -> bool:
         body = getattr(asset, "attributes", {}).get("body") or ""
-        kind = getattr(asset, "attributes", {}).get("type") or ""
-        return not ("thebe" in str(asset).lower() or "THEBE" in body or "widget-state" in kind)
+        return not ("thebe" in str(asset).lower() or "THEBE" in body)
 
     context["script_files"] = [asset for asset in context.get("script_files", []) if used(asset)]
     context["css_files"] = [asset for asset in context.get("css_files", []) if used(asset)]

@@ -1,4 +1,4 @@
-"""What chapters use of seqlab.book: claims, quizzes, cards and checks, and what each says to bad input."""
+"""What chapters use of seqbook: claims, quizzes, cards and checks, and what each says to bad input."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 import torch
 from IPython.core.formatters import DisplayFormatter
 
-from seqlab.book import ask, cards, check, claim, claims, close_to, predict, quiz, registry, right, wrong
-from seqlab.book.markup import to_html, to_plain
+from seqbook import ask, cards, check, claim, claims, close_to, predict, quiz, registry, right, wrong
+from seqbook.markup import to_html, to_plain
 
 VOID = {"input", "br", "hr", "img", "meta", "link"}
 ENTRY = {"told": "a < b", "url": "https://example.org/?a=1&b=2", "chapter": "01-one"}
@@ -164,11 +164,11 @@ def test_the_registry_is_well_formed():
         ),
     ],
 )
-def test_a_malformed_registry_names_the_entry(monkeypatch, tmp_path, text, message):
-    (tmp_path / "claims.toml").write_text(text)
-    monkeypatch.setattr(claims.resources, "files", lambda package: tmp_path)
+def test_a_malformed_registry_names_the_entry(tmp_path, text, message):
+    path = tmp_path / "claims.toml"
+    path.write_text(text)
     with pytest.raises(ValueError, match=re.escape(message)):
-        registry()
+        registry(path)
 
 
 # --- quizzes and cards

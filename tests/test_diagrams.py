@@ -1,4 +1,4 @@
-"""seqlab.plotting.diagrams: words and arrays become boxes, arrows, cells and bars where they should be."""
+"""seqbook.plotting.diagrams: words and arrays become boxes, arrows, cells and bars where they should be."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 from matplotlib.colors import to_rgba
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 
-from seqlab.plotting import hover_points
-from seqlab.plotting.diagrams import MINUS, PLUS, arrow, box, canvas, caption, cells, gauges, timeline, tokens
+from seqbook.plotting import hover_points
+from seqbook.plotting.diagrams import MINUS, PLUS, arrow, box, canvas, caption, cells, gauges, timeline, tokens
 
 
 @pytest.fixture

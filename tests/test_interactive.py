@@ -1,4 +1,4 @@
-"""seqlab.interactive: one object, alive in a page and under a kernel, the same bytes every time. See also browser/."""
+"""seqbook.interactive: one object, alive in a page and under a kernel, the same bytes every time. See also browser/."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-import seqlab.interactive.figure
-from seqlab.interactive import choice, explore, slider, steps
-from seqlab.interactive.svg import _path, pieces, to_svg
-from seqlab.plotting import INK, gradient_profile, hover, new_figure
+import seqbook.interactive.figure
+from seqbook.interactive import choice, explore, slider, steps
+from seqbook.interactive.svg import _path, pieces, to_svg
+from seqbook.plotting import INK, gradient_profile, hover, new_figure
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
@@ -144,8 +144,8 @@ def test_a_pyplot_figure_is_not_shown_twice():
 
 DRAWING = """
 import hashlib
-from seqlab.interactive import choice, explore
-from seqlab.plotting import gradient_profile, new_figure
+from seqbook.interactive import choice, explore
+from seqbook.plotting import gradient_profile, new_figure
 
 def draw(rate, kind):
     figure, ax = new_figure(right=1.2)
@@ -246,7 +246,7 @@ def test_an_error_names_figure_and_setting():
 
 
 def test_a_figure_that_is_too_heavy_is_refused(monkeypatch):
-    monkeypatch.setattr(seqlab.interactive.figure, "LIMIT", 5000)
+    monkeypatch.setattr(seqbook.interactive.figure, "LIMIT", 5000)
     with pytest.raises(
         ValueError, match=r"expected figure 'line' to weigh at most 5 KB compressed, got \d+ KB in 9 fr"
     ):
@@ -271,7 +271,7 @@ def test_text_beyond_the_edge_is_warned_of():
 @pytest.fixture
 def live(monkeypatch):
     """As if a kernel ran."""
-    monkeypatch.setattr(seqlab.interactive.figure, "_live", lambda: True)
+    monkeypatch.setattr(seqbook.interactive.figure, "_live", lambda: True)
 
 
 def find(widget, name):
@@ -336,12 +336,15 @@ def test_live_controls_draw_anew():
     assert find(box, "SelectionSlider")[1].label == "2"
 
 
-def test_in_a_real_kernel(monkeypatch):
+@pytest.mark.parametrize("built", [False, True], ids=["read", "built"])
+def test_in_a_real_kernel(monkeypatch, built):
+    """Live wherever a kernel runs, but where a page is built: there nothing is left of a widget."""
     nbclient = pytest.importorskip("nbclient")
     nbformat = pytest.importorskip("nbformat")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    monkeypatch.setenv("SEQLAB_NO_WIDGETS", "1" if built else "")
     cell = (
-        "from seqlab.interactive import explore\nfrom seqlab.plotting import new_figure\n"
+        "from seqbook.interactive import explore\nfrom seqbook.plotting import new_figure\n"
         "explore(lambda k: new_figure()[0], name='empty', alt='{k}', k=[1, 2])"
     )
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
@@ -349,6 +352,10 @@ def test_in_a_real_kernel(monkeypatch):
     live = notebook.cells[0].outputs[0].data
     assert live["text/plain"] == "figure 'empty': 1"
     assert "<svg" in live["text/html"]
+    if built:
+        assert set(live) == {"text/plain", "text/html"}
+        assert "widgets" not in notebook.metadata
+        return
     states = notebook.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"]
     assert states[live[WIDGET_VIEW]["model_id"]]["model_name"] == "VBoxModel"
 

@@ -21,7 +21,7 @@ import sys
 sys.path.insert(0, {src!r})
 import tomllib
 from pathlib import Path
-from seqlab.book import claim, claims
+from seqbook import claim, claims
 claims.registry = lambda: tomllib.loads(Path({registry!r}).read_text())
 """
 
@@ -41,7 +41,7 @@ class Book:
             f"import sys\nsys.path.insert(0, {str(ROOT / 'ext')!r})\n"
             "project = 'book'\nextensions = ['myst_nb', 'ledger']\nexclude_patterns = ['_build']\n"
             "ledger_registry = 'claims.toml'\nnb_execution_mode = 'force'\nnb_execution_raise_on_error = True\n"
-            "nb_mime_priority_overrides = [('html', 'text/html', 0)]\nhtml_theme = 'basic'\n"
+            "html_theme = 'basic'\nlinkcheck_ignore = ['.*']\n"
         )
         (folder / "index.md").write_text(
             "# Ledger\n\n```{claims-ledger}\n```\n\n```{toctree}\n:glob:\nnotebooks/*\n```\n"
@@ -181,3 +181,10 @@ def test_chapters_are_read_in_parallel_listed_in_order_and_leave_with_their_note
     assert book.build(*OFF) == 0
     assert "1 claim (holds: 1, holds with a caveat: 0, fails: 0)" in book.ledger
     assert "02-two" not in book.ledger
+
+
+def test_linkcheck_is_given_where_each_claim_is_told(book):
+    book.store("01-one")
+    assert sphinx_build(["-q", *OFF, "-b", "linkcheck", str(book.folder), str(book.folder / "links")]) == 0
+    asked = (json.loads(line) for line in (book.folder / "links" / "output.json").read_text().splitlines())
+    assert "https://example.org/?a&b" in [link["uri"] for link in asked]

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))
-CLAIMS = tomllib.loads((ROOT / "src" / "seqlab" / "claims.toml").read_text())
+CLAIMS = tomllib.loads((ROOT / "src" / "seqbook" / "claims.toml").read_text())
 RAW_IN_COLAB = {
     "a backtick directive or role": r"\{[a-z:-]+\}`|```\{",
     "a colon fence": r"^:::",

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from seqlab.experiments import number_words
-from seqlab.experiments.number_words import LENGTHS, MODELS, Data, Settings, build, run, scores, train, translate
+from seqbook.studies import number_words
+from seqbook.studies.number_words import LENGTHS, MODELS, Data, Settings, build, run, scores, train, translate
 from seqlab.metrics import length_bins
 from seqlab.seq2seq import Hypothesis
 

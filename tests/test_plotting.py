@@ -1,4 +1,4 @@
-"""seqlab.plotting: colours that everyone can tell apart, pictures that show the numbers they were given."""
+"""seqbook.plotting: colours that everyone can tell apart, pictures that show the numbers they were given."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 import torch
 from matplotlib.colors import to_rgb
 
-from seqlab import plotting
-from seqlab.plotting import (
+from seqbook import plotting
+from seqbook.plotting import (
     COLOURS,
     GREY,
     INK,
@@ -29,7 +29,7 @@ from seqlab.plotting import (
     new_figure,
     spread,
 )
-from seqlab.plotting.alignment import alignment
+from seqbook.plotting.alignment import alignment
 
 # How dichromats see linear RGB. Source: Machado, Oliveira and Fernandes 2009, severity 1.0.
 SIGHT = {

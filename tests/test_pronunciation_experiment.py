@@ -13,12 +13,12 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from seqlab.experiments import pronunciation
-from seqlab.experiments.pronunciation import MODELS, Data, Settings, build, loss, main, run, scores, table
+from seqbook.studies import pronunciation
+from seqbook.studies.pronunciation import MODELS, Data, Settings, build, loss, main, run, scores, table
 
 SMALL = {"hidden_size": 16, "embedding_dim": 8, "batch_size": 16, "steps": 12}
 FEW = """
-from seqlab.experiments import pronunciation
+from seqbook.studies import pronunciation
 words = pronunciation.pronunciations()
 pronunciation.pronunciations = lambda: dict(list(words.items())[:120000:400])
 """

@@ -134,6 +134,12 @@ def test_the_tests_run_on_every_python_that_is_promised():
     assert project()["requires-python"] == ">=3.11"
 
 
+def test_outside_addresses_are_asked_once_a_week():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "cold.yml").read_text())
+    assert workflow[True]["schedule"] == [{"cron": "17 4 * * 1"}]  # YAML reads the key `on` as true
+    assert "make links" in [step.get("run") for step in workflow["jobs"]["links"]["steps"]]
+
+
 def test_pages_are_published_from_main_only_and_stamped_first():
     jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "pages.yml").read_text())["jobs"]
     assert jobs["build"]["if"] == "github.ref == 'refs/heads/main'"

@@ -50,7 +50,12 @@ def main() -> int:
     command = [jupyter_book, "build", ".", "--all", "-W", "-n", "--keep-going"]
 
     start, times = time.perf_counter(), []
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONUNBUFFERED": "1",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        "SEQLAB_NO_WIDGETS": "1",  # a page has no kernel
+    }
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:

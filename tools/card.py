@@ -5,14 +5,13 @@ Run it after a change of either: python tools/card.py
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import yaml
+from browsers import find_browser
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
-BROWSERS = ["chromium", "chromium-browser", "google-chrome"]
 CARD = """<!doctype html><style>
 body {{ display: flex; align-items: center; gap: 70px; height: 630px; margin: 0; padding: 0 90px;
   box-sizing: border-box; background: #fff; color: #1b1f24; font-family: "DejaVu Sans", sans-serif; }}
@@ -25,9 +24,8 @@ def main() -> None:
     """Draw the card."""
     title = yaml.safe_load((ROOT / "_config.yml").read_text())["title"]
     logo = (ROOT / "assets" / "logo.svg").read_text()
-    browser_path = next(filter(None, map(shutil.which, BROWSERS)), None)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page(viewport={"width": 1200, "height": 630})
         page.set_content(CARD.format(logo=logo, title=title))
         page.screenshot(path=ROOT / "assets" / "card.png")

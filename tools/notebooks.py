@@ -5,6 +5,7 @@ Pictures and HTML are not stored: they are large, change with library versions, 
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import time
@@ -36,13 +37,13 @@ def refresh(path: Path) -> None:
         if cell.cell_type == "code":
             cell.outputs = [kept for kept in map(text_only, cell.outputs) if kept is not None]
             cell.metadata.pop("execution", None)
-    notebook.metadata.pop("widgets", None)
     notebook.metadata["language_info"] = {"name": "python"}  # versions would change the file for nothing
     nbformat.write(notebook, path)
 
 
 def main() -> None:
     """Refresh the notebooks that were named, or all of them."""
+    os.environ["SEQLAB_NO_WIDGETS"] = "1"  # their state would be stored with the notebook
     paths = [Path(name) for name in sys.argv[1:]] or sorted(ROOT.glob("notebooks/**/*.ipynb"))
     for path in paths:
         start = time.perf_counter()

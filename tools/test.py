@@ -12,19 +12,20 @@ import sys
 import time
 from pathlib import Path
 
+from browsers import find_browser
+
 ROOT = Path(__file__).resolve().parent.parent
-BROWSERS = ["chromium", "chromium-browser", "google-chrome"]
 
 
 def need_browser() -> None:
     """Find Chromium, or install it from the system's packages, or say clearly what is missing."""
-    if any(map(shutil.which, BROWSERS)) or os.environ.get("SEQLAB_NO_BROWSER"):
+    if find_browser() or os.environ.get("SEQLAB_NO_BROWSER"):
         return
     if shutil.which("apt-get") and os.geteuid() == 0:
         print("installing chromium from the system's packages for the browser tests ...", flush=True)
         subprocess.run(["apt-get", "update", "-qq"], stdout=subprocess.DEVNULL, check=False)
         subprocess.run(["apt-get", "install", "-y", "-qq", "chromium"], stdout=subprocess.DEVNULL, check=False)
-    if not any(map(shutil.which, BROWSERS)):
+    if not find_browser():
         print(
             "The browser tests need Chromium and none was found: install it (Debian, Ubuntu: sudo apt-get install "
             "chromium; macOS: brew install chromium), or leave these tests out with SEQLAB_NO_BROWSER=1 make test."
@@ -50,7 +51,7 @@ def main() -> int:
         run(
             "library, tools and examples",
             *(*parallel, "--doctest-modules", "--ignore=tests/browser"),
-            *("tests", "src/seqlab"),
+            *("tests", "src"),
         ),
         run(
             "chapters and solutions, re-run and compared",

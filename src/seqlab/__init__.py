@@ -1,7 +1,7 @@
 """seqlab: recurrent networks and attention that read like their equations and compute what torch.nn computes.
 
-The names below cover computing. ``seqlab.tasks``, ``seqlab.metrics``, ``seqlab.plotting``, ``seqlab.interactive`` and
-``seqlab.book`` are imported by name, so that a training script does not load what it does not need.
+torch and numpy are all it needs. ``seqlab.tasks``, ``seqlab.metrics``, ``seqlab.tbptt`` and ``seqlab.backprop`` are
+imported by name. What only the book needs is in ``seqbook``, which comes in the same wheel.
 """
 
 from __future__ import annotations

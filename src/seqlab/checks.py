@@ -14,13 +14,27 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 
-def check_sizes(who: str, **sizes: Any) -> None:
-    """Every size is a positive integer."""
+def check_sizes(who: str, least: int = 1, **sizes: Any) -> None:
+    """Every size is an integer of at least ``least``."""
     for name, size in sizes.items():
         if not isinstance(size, int) or isinstance(size, bool):
             raise TypeError(f"{who}: expected {name} as an int, got {size!r}")
-        if size < 1:
-            raise ValueError(f"{who}: expected {name} of at least 1, got {size}")
+        if size < least:
+            raise ValueError(f"{who}: expected {name} of at least {least}, got {size}")
+
+
+def check_generator(who: str, generator: Any) -> None:
+    """The generator is torch's and lives on the CPU: other devices draw other numbers from the same seed."""
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(
+            f"{who}: expected generator as a torch.Generator, got {type(generator).__name__}; "
+            "use torch.Generator().manual_seed(0)"
+        )
+    if generator.device.type != "cpu":
+        raise ValueError(
+            f"{who}: expected a generator on the CPU, got one on {generator.device}; "
+            "make it with torch.Generator() and move the tensors afterwards"
+        )
 
 
 def check_dropout(who: str, dropout: Any) -> None:

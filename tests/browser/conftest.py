@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import http.server
 import os
-import shutil
+import runpy
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +21,7 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
+BROWSERS = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "browsers.py"))
 FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -37,10 +37,10 @@ FLAGS = [
 def browser() -> Iterator[Browser]:
     if os.environ.get("SEQLAB_NO_BROWSER"):
         pytest.skip("SEQLAB_NO_BROWSER=1: tests in a browser are left out")
-    executable = next(filter(None, map(shutil.which, NAMES)), None)
+    executable = BROWSERS["find_browser"]()
     if executable is None:
         pytest.fail(
-            f"no browser: expected one of {', '.join(NAMES)} on the PATH; install it (Debian, Ubuntu: "
+            f"no browser: expected one of {', '.join(BROWSERS['NAMES'])} on the PATH; install it (Debian, Ubuntu: "
             "apt-get install chromium) or leave these tests out with SEQLAB_NO_BROWSER=1",
             pytrace=False,
         )

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from seqlab.interactive import choice, explore, slider, steps
-from seqlab.plotting import gradient_profile, hover, log_scale, new_figure
+from seqbook.interactive import choice, explore, slider, steps
+from seqbook.plotting import gradient_profile, hover, log_scale, new_figure
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

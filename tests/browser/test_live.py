@@ -21,8 +21,8 @@ from playwright.sync_api import TimeoutError
 pytestmark = pytest.mark.browser
 
 FIGURE = """
-from seqlab.interactive import explore, slider
-from seqlab.plotting import new_figure
+from seqbook.interactive import explore, slider
+from seqbook.plotting import new_figure
 
 def power(W):
     figure, ax = new_figure()

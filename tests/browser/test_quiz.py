@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from seqlab.book import ask, cards, predict, quiz, right, wrong
-from seqlab.book.claims import Claim
+from seqbook import ask, cards, predict, quiz, right, wrong
+from seqbook.claims import Claim
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from seqlab.plotting import COLOURS
+from seqbook.plotting import COLOURS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -79,7 +79,7 @@ def _log_rate(gradient: Tensor) -> Tensor:
 class Report:
     """What one training step showed, as data; ``verdict`` says it in words, ``table()`` in columns.
 
-    A figure: ``seqlab.plotting.gradient_profile(ax, {name: p.gradient for name, p in report.profiles.items()})``.
+    A figure: ``seqbook.plotting.gradient_profile(ax, {name: p.gradient for name, p in report.profiles.items()})``.
 
     >>> from seqlab import RNN, GradientMonitor
     >>> layer = RNN(3, 5)

@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from .arguments import check_generator, check_size
+from ..checks import check_generator, check_sizes
 from .vocabulary import Vocabulary
 
 
@@ -116,7 +116,7 @@ def length_batches(
     >>> length_batches([3, 1, 2, 1, 9], 2, generator=torch.Generator().manual_seed(0))
     [[2, 0], [4], [1, 3]]
     """
-    check_size("length_batches", batch_size=batch_size)
+    check_sizes("length_batches", batch_size=batch_size)
     if len(lengths) == 0:
         raise ValueError("length_batches: expected at least one item, got none")
     order = list(range(len(lengths)))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator
 
-from .arguments import check_generator, check_size
+from ..checks import check_generator, check_sizes
 
 DIGITS = 18
 _REFUSED = {"am"}  # num2words 0.5.14 never returns from many Amharic numbers, 9142857 for one
@@ -53,7 +53,7 @@ def number_words(number: int, language: str = "en") -> tuple[str, ...]:
     >>> number_words(84, "fr")
     ('quatre', 'vingt', 'quatre')
     """
-    check_size("number_words", 0, number=number)
+    check_sizes("number_words", 0, number=number)
     if number >= 10**DIGITS:
         raise ValueError(f"number_words: expected a number of at most {DIGITS} digits, got {number}")
     return _words(number, language)
@@ -93,11 +93,11 @@ def number_pairs(
     80 ('eighty',) ('quatre', 'vingts')
     29 ('twenty', 'nine') ('vingt', 'neuf')
     """
-    check_size("number_pairs", n=n)
+    check_sizes("number_pairs", n=n)
     check_generator("number_pairs", generator)
     least, most = digits if isinstance(digits, tuple) else (digits, digits)
-    check_size("number_pairs", digits=least)
-    check_size("number_pairs", digits=most)
+    check_sizes("number_pairs", digits=least)
+    check_sizes("number_pairs", digits=most)
     if not least <= most <= DIGITS:
         raise ValueError(f"number_pairs: expected digits from 1 to {DIGITS}, the least first, got {digits}")
     counts = torch.randint(least, most + 1, (n,), generator=generator, device="cpu").tolist()

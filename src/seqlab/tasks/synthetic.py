@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from .arguments import check_generator, check_size
+from ..checks import check_generator, check_sizes
 
 
 def copying(n: int, *, delay: int, length: int = 10, symbols: int = 8, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -44,7 +44,7 @@ def copying(n: int, *, delay: int, length: int = 10, symbols: int = 8, generator
     >>> input[:, 0], target[:, 0]
     (tensor([4, 7, 8, 8, 9, 8, 8]), tensor([8, 8, 8, 8, 8, 4, 7]))
     """
-    check_size("copying", n=n, delay=delay, length=length, symbols=symbols)
+    check_sizes("copying", n=n, delay=delay, length=length, symbols=symbols)
     check_generator("copying", generator)
     blank, marker = symbols, symbols + 1
     remembered = torch.randint(symbols, (length, n), generator=generator, device="cpu")
@@ -87,8 +87,8 @@ def delayed_recall(
     >>> input[:, 0], target
     (tensor([ 4, 15, 13,  8, 11]), tensor([4]))
     """
-    check_size("delayed_recall", n=n, symbols=symbols, distractors=distractors)
-    check_size("delayed_recall", 0, lag=lag)
+    check_sizes("delayed_recall", n=n, symbols=symbols, distractors=distractors)
+    check_sizes("delayed_recall", 0, lag=lag)
     check_generator("delayed_recall", generator)
     target = torch.randint(symbols, (n,), generator=generator, device="cpu")
     between = torch.randint(symbols, symbols + distractors, (lag, n), generator=generator, device="cpu")
@@ -131,8 +131,8 @@ def adding(n: int, *, length: int, generator: Generator) -> tuple[Tensor, Tensor
     >>> target
     tensor([0.9003])
     """
-    check_size("adding", n=n)
-    check_size("adding", 2, length=length)
+    check_sizes("adding", n=n)
+    check_sizes("adding", 2, length=length)
     check_generator("adding", generator)
     values = torch.rand(length, n, generator=generator, device="cpu")
     half = length // 2
@@ -166,7 +166,7 @@ def reversing(n: int, *, length: int, symbols: int = 8, generator: Generator) ->
     >>> input[:, 0], target[:, 0]
     (tensor([4, 7, 5, 0]), tensor([0, 5, 7, 4]))
     """
-    check_size("reversing", n=n, length=length, symbols=symbols)
+    check_sizes("reversing", n=n, length=length, symbols=symbols)
     check_generator("reversing", generator)
     input = torch.randint(symbols, (length, n), generator=generator, device="cpu")
     return input, input.flip(0)
@@ -207,7 +207,7 @@ def associative_recall(
     >>> input[:, 0], target
     (tensor([2, 5, 3, 4, 3]), tensor([0]))
     """
-    check_size("associative_recall", n=n, pairs=pairs, keys=keys, values=values)
+    check_sizes("associative_recall", n=n, pairs=pairs, keys=keys, values=values)
     check_generator("associative_recall", generator)
     if pairs > keys:
         raise ValueError(
@@ -260,8 +260,8 @@ def agreement(n: int, *, clauses: int, generator: Generator) -> tuple[Tensor, Te
     >>> " ".join(AGREEMENT_WORDS[i] for i in input[:, 0]), target
     ('the mat that sat near the mats', tensor([0]))
     """
-    check_size("agreement", n=n)
-    check_size("agreement", 0, clauses=clauses)
+    check_sizes("agreement", n=n)
+    check_sizes("agreement", 0, clauses=clauses)
     check_generator("agreement", generator)
 
     def draw(words: Tensor) -> Tensor:

@@ -17,12 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..attention import AdditiveAttention, LuongAttention, ScaledDotProductAttention
-from ..metrics import bleu, length_bins
-from ..seq2seq import Decoder, Encoder, Hypothesis, Seq2Seq, greedy_search
-from ..tasks import NumberPair, Vocabulary, length_batches, number_pairs, pad, split
-from ..training import epochs, fit, seed_everything
-from .pronunciation import batch, loss
+from seqlab.attention import AdditiveAttention, LuongAttention, ScaledDotProductAttention
+from seqlab.metrics import bleu, length_bins
+from seqlab.seq2seq import Decoder, Encoder, Hypothesis, Seq2Seq, greedy_search
+from seqlab.tasks import NumberPair, Vocabulary, length_batches, number_pairs, pad, split
+from seqlab.training import epochs, fit, seed_everything
+
+from .common import batch, loss
 
 __all__ = ["LENGTHS", "MODELS", "Data", "Settings", "build", "run", "scores", "train", "translate"]
 

@@ -7,6 +7,7 @@ import html
 import importlib
 import importlib.util
 import itertools
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -15,9 +16,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from ..markup import static
 from ..plotting import hover_points, style
 from .controls import Control, slider
-from .page import Frame, static, tooltips, whole
+from .page import Frame, tooltips, whole
 from .svg import to_svg, warn_of_cut_text
 
 LIMIT = 150_000  # bytes of one figure, compressed
@@ -42,7 +44,7 @@ def explore(
         ValueError: if a name, text or control is not usable, or the figure weighs more than 150 KB compressed.
         TypeError: if ``draw`` returns something else.
 
-    >>> from seqlab.plotting import new_figure
+    >>> from seqbook.plotting import new_figure
     >>> def product(W):
     ...     figure, ax = new_figure()
     ...     ax.plot([W**t for t in range(50)])
@@ -71,7 +73,7 @@ class Explorable:
         frames: one for each setting, the last control changing fastest.
         weight: bytes of its HTML, compressed.
 
-    >>> from seqlab.plotting import new_figure
+    >>> from seqbook.plotting import new_figure
     >>> still = explore(lambda: new_figure()[0], name="still", alt="An empty pair of axes.")
     >>> len(still.frames)
     1
@@ -101,7 +103,7 @@ class Explorable:
     def frame(self, *, check_edges: bool = False, **values: Any) -> Frame:
         """Draw one frame at these values of the controls.
 
-        >>> from seqlab.plotting import new_figure
+        >>> from seqbook.plotting import new_figure
         >>> explore(lambda: new_figure()[0], name="still", alt="Nothing yet.").frame().alt
         'Nothing yet.'
         """
@@ -186,6 +188,8 @@ def _pace(play: Any, milliseconds: Sequence[int]) -> Callable[[Any], None]:
 
 
 def _live() -> bool:
-    """Is there a kernel, and are widgets installed?"""
+    """Is there a kernel with a reader, and are widgets installed? What builds a page sets SEQLAB_NO_WIDGETS."""
+    if os.environ.get("SEQLAB_NO_WIDGETS"):
+        return False
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     return getattr(shell, "kernel", None) is not None and importlib.util.find_spec("ipywidgets") is not None

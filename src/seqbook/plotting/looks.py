@@ -2,7 +2,7 @@
 
 The colours keep a contrast of at least 3 to 1 against a white page and against a dark one, and stay apart for
 colour-blind readers; since the dash pattern and the marker differ too, colour never carries the meaning alone. Text is
-drawn in INK, which :mod:`seqlab.interactive` turns into the page's own text colour: one picture for light and dark.
+drawn in INK, which :mod:`seqbook.interactive` turns into the page's own text colour: one picture for light and dark.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 COLOURS = {

@@ -1,6 +1,6 @@
 """A claim is folklore that a chapter measures where it is told.
 
-The registry ``seqlab/claims.toml`` says, for each claim, how it is usually told, where, in which chapter it is
+The registry ``seqbook/claims.toml`` says, for each claim, how it is usually told, where, in which chapter it is
 measured, and which verdict that measurement is expected to give. `claim` shows the verdict found, and raises if it is
 not the registered one. The book's ledger page is made from what `claim` showed in the executed notebooks.
 """
@@ -13,10 +13,11 @@ import re
 import tomllib
 from dataclasses import asdict, dataclass
 from html import escape
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 VERDICTS = {"holds": ("✓", "#2e8b57"), "holds with a caveat": ("◐", "#b7791f"), "fails": ("✗", "#d1495b")}
+REGISTRY = Path(__file__).parent / "claims.toml"
 FIELDS = {"statement", "told", "url", "chapter", "verdict"}
 NOT_A_NUMBER = re.compile(r"\bnan\b", re.IGNORECASE)
 
@@ -78,8 +79,11 @@ def with_seeds(measured: str, seeds: int | None) -> str:
     return measured if seeds is None else f"{measured} ({seeds} seed{'s' if seeds > 1 else ''})"
 
 
-def registry() -> dict[str, dict[str, str]]:
+def registry(path: Path = REGISTRY) -> dict[str, dict[str, str]]:
     """Read the registered claims.
+
+    Args:
+        path: of the file; the book's own if left out.
 
     Returns:
         For each claim id its statement, told, url, chapter and verdict.
@@ -90,7 +94,7 @@ def registry() -> dict[str, dict[str, str]]:
     >>> sorted(registry()["lstm-keeps-gradient"])
     ['chapter', 'statement', 'told', 'url', 'verdict']
     """
-    entries = tomllib.loads((resources.files("seqlab") / "claims.toml").read_text(encoding="utf-8"))
+    entries = tomllib.loads(path.read_text(encoding="utf-8"))
     for name, entry in entries.items():
         if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
             raise ValueError(f"claims.toml: expected an id of a-z, 0-9 and hyphens, got {name!r}; rename the claim")

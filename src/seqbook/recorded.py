@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-INSTALLED = Path(__file__).parents[1] / "recorded"  # in a wheel, which has no experiments folder
-REPOSITORY = Path(__file__).parents[3] / "experiments" / "results"
+INSTALLED = Path(__file__).parent / "recorded"  # in a wheel, which has no experiments folder
+REPOSITORY = Path(__file__).parents[2] / "experiments" / "results"
 
 
 def recorded(name: str) -> dict[str, Any]:

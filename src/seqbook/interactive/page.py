@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import html
 import json
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from typing import NamedTuple
 
+from ..markup import static
 from .controls import Control
 from .svg import pieces
 
@@ -23,12 +22,6 @@ class Frame(NamedTuple):
     svg: str
     alt: str
     points: list[tuple[float, float, str]]
-
-
-@functools.cache
-def static(file: str) -> str:
-    """Return a file of the package's ``static`` folder."""
-    return resources.files("seqlab").joinpath("static", file).read_text(encoding="utf-8")
 
 
 def whole(name: str, controls: Mapping[str, Control], frames: Sequence[Frame], start: int) -> str:

@@ -6,6 +6,7 @@ Colab and JupyterLab show an HTML output without typesetting it, so Unicode and 
 
 from __future__ import annotations
 
+import functools
 import re
 from html import escape
 from importlib import resources
@@ -71,10 +72,11 @@ def to_plain(text: str) -> str:
     return text.replace("<sub>", "_").replace("<sup>", "^")
 
 
+@functools.cache
 def static(name: str) -> str:
-    """Return the text of a style sheet or script that travels with the package.
+    """Return the text of a style sheet or script of the package's ``static`` folder.
 
     >>> "seqlab-quiz" in static("quiz.css")
     True
     """
-    return (resources.files("seqlab") / "static" / name).read_text(encoding="utf-8").strip()
+    return (resources.files(__package__) / "static" / name).read_text(encoding="utf-8").strip()

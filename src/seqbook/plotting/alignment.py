@@ -46,7 +46,7 @@ def alignment(
     Raises:
         ValueError: if the words do not fit the weights, or a weight is not between 0 and 1.
 
-    >>> from seqlab.plotting import hover_points, new_figure
+    >>> from seqbook.plotting import hover_points, new_figure
     >>> figure, ax = new_figure(top=0.8, bottom=0.1)
     >>> alignment(ax, [[0.9, 0.1], [0.25, 0.75]], ["black", "cat"], ["chat", "noir"], row=1, truth=[1, 0])
     >>> [text.get_text() for text in ax.texts]

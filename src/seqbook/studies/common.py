@@ -1,7 +1,6 @@
-"""Experiments at full scale, to be run as programs: resumable, in one process or several, with results as JSON.
+"""What the studies share: the batch and the loss of a translation, and what a recorded number must be read with.
 
-They add settings to the rest of the library, and nothing else. What they found here is in the repository's
-``experiments/results``; :func:`seqlab.book.recorded` reads it.
+Shapes: N batch, S source symbols, L target symbols.
 """
 
 from __future__ import annotations
@@ -9,13 +8,18 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-__all__ = ["environment"]
+from seqlab.tasks import Vocabulary, pad
+
+__all__ = ["batch", "environment", "loss"]
 
 
 def environment(device: torch.device | None = None) -> dict[str, str]:
@@ -47,3 +51,17 @@ def environment(device: torch.device | None = None) -> dict[str, str]:
         "processor": processor,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
+
+
+def batch(pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Sources (N, S), their padding mask, and targets (N, L)."""
+    source, mask = pad([source for source, _ in pairs], batch_first=True)
+    return source, mask, pad([target for _, target in pairs], batch_first=True)[0]
+
+
+def loss(model: nn.Module, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of the targets given the sources: its sum, and the number of symbols."""
+    source, mask, target = batch
+    logits, labels = model(source, target[:, :-1], mask).flatten(0, 1), target[:, 1:].flatten()
+    total = F.cross_entropy(logits, labels, ignore_index=Vocabulary.pad, reduction="sum")
+    return total, (labels != Vocabulary.pad).sum()

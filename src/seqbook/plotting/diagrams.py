@@ -300,7 +300,7 @@ def timeline(
     Raises:
         ValueError: if the lengths differ or the years don't rise.
 
-    >>> from seqlab.plotting import hover_points
+    >>> from seqbook.plotting import hover_points
     >>> figure, ax = canvas(2)
     >>> timeline(ax, [1997, 2017], ["LSTM", "Transformer"], 0.5, now=1)
     >>> [label for _, _, label in hover_points(figure)]

@@ -32,7 +32,7 @@ def gradient_profile(
     Raises:
         ValueError: if there is no profile, or an array has another number of dimensions.
 
-    >>> from seqlab.plotting import hover_points, new_figure
+    >>> from seqbook.plotting import hover_points, new_figure
     >>> figure, ax = new_figure(right=1.2)
     >>> gradient_profile(ax, {"RNN": 0.5 ** np.arange(100)[::-1]}, ylim=(1e-32, 10))
     >>> bool(ax.xaxis_inverted())
@@ -66,7 +66,7 @@ def spread(ax: Axes, x: Any, series: Mapping[str, Any]) -> None:
     Raises:
         ValueError: if an array does not fit x.
 
-    >>> from seqlab.plotting import hover_points, new_figure
+    >>> from seqbook.plotting import hover_points, new_figure
     >>> figure, ax = new_figure(right=1.2)
     >>> spread(ax, [0, 4, 16], {"GRU": [[1.0, 0.98, 0.9], [1.0, 0.99, 0.97]]})
     >>> hover_points(figure)[2][2]
@@ -106,7 +106,7 @@ def histogram(
     Raises:
         ValueError: if there is nothing to draw.
 
-    >>> from seqlab.plotting import hover_points, new_figure
+    >>> from seqbook.plotting import hover_points, new_figure
     >>> figure, ax = new_figure()
     >>> histogram(ax, {"RNN": [0.1, 0.1, 0.9, 0.8]}, bins=2, limits=(0, 1))
     >>> hover_points(figure)[0][2]
@@ -156,7 +156,7 @@ def heatmap(
     Raises:
         ValueError: if the names do not fit the matrix, or no value is finite.
 
-    >>> from seqlab.plotting import hover_points, new_figure
+    >>> from seqbook.plotting import hover_points, new_figure
     >>> figure, ax = new_figure()
     >>> heatmap(ax, [[0.9, 0.1]], rows=["cat"], columns=["chat", "mat"], quantity="weight")
     >>> [text.get_text() for text in ax.texts]

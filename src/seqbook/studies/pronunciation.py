@@ -1,7 +1,7 @@
 """Letters to phonemes on CMUdict: train any of the models, test it, and set it beside what has been published.
 
-    python -m seqlab.experiments.pronunciation --model dot --steps 20000 --folder runs/dot
-    torchrun --nproc_per_node=4 -m seqlab.experiments.pronunciation --model transformer --folder runs/transformer
+    python -m seqbook.studies.pronunciation --model dot --steps 20000 --folder runs/dot
+    torchrun --nproc_per_node=4 -m seqbook.studies.pronunciation --model transformer --folder runs/transformer
 
 A run keeps everything in its folder. Called again after a kill, the same command goes on from ``checkpoint.pt``; at
 the end ``result.json`` holds settings, scores, versions, device and date.
@@ -22,16 +22,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..attention import AdditiveAttention, LuongAttention
-from ..metrics import accuracy_by_length, phoneme_error_rate, word_error_rate
-from ..seq2seq import Decoder, Encoder, Seq2Seq, beam_search, greedy_search
-from ..tasks import Vocabulary, length_batches, pad, pronunciations, split
-from ..training import Checkpoint, Evaluation, choose_device, epochs, fit, seed_everything, share
-from ..transformer import Transformer
-from . import environment
+from seqlab.attention import AdditiveAttention, LuongAttention
+from seqlab.metrics import accuracy_by_length, phoneme_error_rate, word_error_rate
+from seqlab.seq2seq import Decoder, Encoder, Seq2Seq, beam_search, greedy_search
+from seqlab.tasks import Vocabulary, length_batches, pad, pronunciations, split
+from seqlab.training import Checkpoint, Evaluation, choose_device, epochs, fit, seed_everything, share
+from seqlab.transformer import Transformer
+
+from .common import batch, environment, loss
 
 __all__ = ["Settings", "build", "run", "table"]
 
@@ -126,20 +126,6 @@ class Data:
             for word, several in words.items()
             for said in several
         ]
-
-
-def batch(pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
-    """Letters (N, S), their padding mask, and phonemes (N, L)."""
-    source, mask = pad([source for source, _ in pairs], batch_first=True)
-    return source, mask, pad([target for _, target in pairs], batch_first=True)[0]
-
-
-def loss(model: nn.Module, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of the phonemes given the letters: its sum, and the number of phonemes."""
-    source, mask, target = batch
-    logits, labels = model(source, target[:, :-1], mask).flatten(0, 1), target[:, 1:].flatten()
-    total = F.cross_entropy(logits, labels, ignore_index=Vocabulary.pad, reduction="sum")
-    return total, (labels != Vocabulary.pad).sum()
 
 
 @torch.no_grad()

@@ -23,7 +23,7 @@ def hover(ax: Axes, x: Any, y: Any, labels: Sequence[str] | Callable[[float, flo
     Raises:
         ValueError: if x, y and labels differ in length.
 
-    >>> from seqlab.plotting import new_figure
+    >>> from seqbook.plotting import new_figure
     >>> figure, ax = new_figure()
     >>> hover(ax, [1, 2], [0.9, 0.81], lambda x, y: f"step {x:.0f}: {y:.2f}")
     >>> hover_points(figure)[1][2]
@@ -46,7 +46,7 @@ def hover(ax: Axes, x: Any, y: Any, labels: Sequence[str] | Callable[[float, flo
 def hover_points(figure: Figure) -> list[tuple[float, float, str]]:
     """Return the points that ``hover`` marked, as (x, y, label) in SVG units: 72 to the inch, y downward.
 
-    >>> from seqlab.plotting import new_figure
+    >>> from seqbook.plotting import new_figure
     >>> figure, ax = new_figure()
     >>> hover_points(figure)
     []
