@@ -167,6 +167,16 @@ def test_it_goes_on_while_a_live_hypothesis_can_still_win():
     assert [each.tokens.tolist() for each in by_count] == [[2], [3, 2]]
 
 
+@pytest.mark.parametrize(("alpha", "normalisation"), [(1.0, "length"), (2.0, "wu")])
+def test_the_bound_knows_what_length_will_do_for_a_live_hypothesis(alpha, normalisation):
+    """Of .16 when two have ended, it scores below both at its length then, and above both at its length in the end."""
+    chain = {token: [float(token + 1 == after) for after in range(10)] for token in range(4, 9)}
+    first = {1: [0, 0, 0.6, 0.4, 0, 0, 0, 0, 0, 0], 3: [0, 0, 0.6, 0, 0.4, 0, 0, 0, 0, 0], 9: [0, 0, 1.0] + 7 * [0]}
+    found = beam_search(Table(first | chain), ONE, 2, 8, alpha=alpha, normalisation=normalisation)[0]
+    assert [each.tokens.tolist() for each in found] == [[3, 4, 5, 6, 7, 8, 9, 2], [2]]
+    assert found[0].log_prob == pytest.approx(math.log(0.16))
+
+
 @pytest.mark.parametrize(("alpha", "normalisation"), [(0.0, "wu"), (0.6, "wu"), (1.0, "length"), (2.0, "length")])
 @pytest.mark.parametrize("seed", range(5))
 def test_a_beam_that_holds_all_that_live_finds_the_best_of_all_answers(seed, alpha, normalisation):
