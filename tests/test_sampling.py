@@ -96,6 +96,12 @@ def test_a_truncated_distribution_is_that_of_plain_python(weights, temperature, 
         assert_close(row, torch.tensor(truncated(wanted, temperature, top_k, top_p), dtype=torch.float64))
 
 
+@pytest.mark.parametrize(("top_p", "kept"), [(0.25, 1), (0.26, 2), (0.5, 2), (0.75, 3), (0.76, 4)])
+def test_top_p_is_reached_by_a_sum_that_equals_it_and_equal_tokens_go_by_number(top_p, kept):
+    found = reweighted(torch.zeros(1, 4), 1.0, None, top_p).exp()
+    assert_close(found, torch.tensor([[1 / kept] * kept + [0.0] * (4 - kept)]))
+
+
 def test_top_p_of_one_and_top_k_of_all_leave_everything():
     log_probs = torch.randn(3, 1000, generator=generator()).log_softmax(1)
     for options in ((1.0, None, 1.0), (1.0, 1000, None), (1.0, 5000, 1.0)):
