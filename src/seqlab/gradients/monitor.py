@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from ..recurrent import GRU, LSTM, RNN
-from ..recurrent.watching import Receiver, Values
+from ..recurrent.watch import Receiver, Values
 from .jacobians import DROP_IN
 from .report import SATURATED, Profile, Report, find
 
