@@ -71,6 +71,7 @@ class Encoder(nn.Module):
         section 3.2.
     Differs:
         the source is read as it is given; Sutskever et al. turn it round, which is ``source.flip(1)`` before padding.
+        torch.export takes an encoder without a mask: how a padded batch is packed depends on the mask's values.
 
     >>> import torch
     >>> encoder = Encoder(10, embedding_dim=3, hidden_size=4, bidirectional=True)
