@@ -33,7 +33,7 @@ LIBRARY: dict[str, set[str]] = {
     "backprop": {"_torch", "cells", "checks"},
     "recurrent": {"_torch", "backprop", "cells", "checks"},
     "tbptt": {"_tree", "checks"},
-    "gradients": {"_torch", "checks", "recurrent"},
+    "gradients": {"_torch", "cells", "checks", "recurrent"},
     "seq2seq": {"_tokens", "_tree", "attention", "checks", "recurrent"},
     "transformer": {"_tokens", "attention", "checks"},
     "convolution": {"checks"},

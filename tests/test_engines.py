@@ -260,3 +260,61 @@ def test_the_default_device_plays_no_part(kind, backend):
             output = rows(layer(input)[0])
             output[-1].sum().backward()
         assert output.device.type == "cpu"
+
+
+# Watched at the speed of torch's kernels: made for a GPU, the same anywhere.
+
+
+def watched_gradients(layer: nn.RNNBase, x: Tensor, loss) -> list[Tensor]:
+    """Of a loss of output and final states: by input and parameter, then the states and totals that a watcher sees."""
+    seen = {}
+    x = x.detach().requires_grad_()
+
+    def watcher(k, d, states):
+        seen.update({(k, d, name): s for name, s in states.items()})
+        return lambda totals: seen.update({(k, d, name, "total"): g for name, g in totals.items()})
+
+    with layer.watch_gradients(watcher):
+        output, final = layer(x)
+    found = torch.autograd.grad(loss(output, final), [x, *layer.parameters()])
+    return [output, *found, *(seen[key] for key in sorted(seen, key=str))]
+
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("loss", ["dense", "last step", "h_n"])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN", "RNN-relu"])
+def test_watched_kernels_show_what_the_loop_shows(kind, loss, bias, device):
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs CUDA")
+    kind, _, relu = kind.partition("-")
+    options = {"num_layers": 2, "bidirectional": True, "bias": bias, "dtype": f64, "device": device}
+    options |= {"nonlinearity": "relu"} if relu else {}
+    losses = {
+        "dense": lambda y, final: y.square().sum() + (final[-1] if kind == "LSTM" else final).sin().sum(),
+        "last step": lambda y, final: y[-1].square().sum(),
+        "h_n": lambda y, final: (final[0] if kind == "LSTM" else final).sin().sum(),
+    }
+    torch.manual_seed(0)
+    x, found = torch.randn(37, 3, 4, dtype=f64, device=device), []
+    loop = getattr(seqlab, kind)(4, 5, backend="loop", **options)
+    watched = getattr(seqlab, kind)(4, 5, backend="watched", **options)
+    watched.load_state_dict(loop.state_dict())
+    found = [watched_gradients(layer, x, losses[loss]) for layer in (watched, loop)]
+    assert len(found[0]) == len(found[1])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("frozen", [["weight_ih"], ["weight_hh"], ["weight_ih", "weight_hh", "bias"]])
+def test_watched_kernels_show_gradients_to_frozen_weights_too(frozen):
+    layer, seen = seqlab.GRU(3, 4, backend="watched"), []
+    for name, p in layer.named_parameters():
+        p.requires_grad_(not name.startswith(tuple(frozen)))
+    h_0 = torch.zeros(1, 2, 4, requires_grad=True)
+    with layer.watch_gradients(lambda *_: seen.append):
+        layer(torch.randn(6, 2, 3), h_0)[0].sum().backward()
+    assert seen[0]["h"].all()

@@ -353,10 +353,14 @@ def test_a_hook_on_a_watched_state_gets_the_total_gradient(kind):
 
 
 @layers
-@pytest.mark.parametrize("backend", ["loop", "hand"])
+@pytest.mark.parametrize("backend", ["loop", "hand", "watched"])
 @pytest.mark.parametrize("form", ["time-first", "batch-first", "unbatched", "packed"])
 def test_gradient_watcher_gets_states_and_total_gradients(kind, backend, form):
     """The oracle are hooks on each state of the loop."""
+    if (backend, form) == ("watched", "packed"):
+        with pytest.raises(ValueError, match="a packed batch has no step for all sequences at once"):
+            gradient_watched(kind, backend=backend)(packed_batch())
+        return
     options = {"num_layers": 2, "bidirectional": True, "batch_first": form == "batch-first", "dtype": torch.float64}
     layer = kind(3, 5, backend=backend, **options)
     x = torch.randn({"batch-first": (2, 4, 3), "unbatched": (4, 3)}.get(form, (4, 2, 3)), dtype=torch.float64)
@@ -398,7 +402,7 @@ def test_gradient_watcher_gets_states_and_total_gradients(kind, backend, form):
 
 
 @layers
-@pytest.mark.parametrize("backend", ["loop", "hand"])
+@pytest.mark.parametrize("backend", ["loop", "hand", "watched"])
 def test_gradient_watcher_is_told_of_each_backward_pass_and_of_its_call(kind, backend):
     layer, told = kind(3, 5, backend=backend), []
     calls = iter("ab")
@@ -410,7 +414,8 @@ def test_gradient_watcher_is_told_of_each_backward_pass_and_of_its_call(kind, ba
     x = torch.randn(4, 2, 3)
     with layer.watch_gradients(watcher):
         first, second = layer(x)[0], layer(x)[0]
-    layer(x)
+    if backend != "watched":
+        layer(x)
     second[-1].sum().backward()
     first[1].sum().backward(retain_graph=True)
     first[3].sum().backward()
@@ -421,7 +426,7 @@ def test_gradient_watcher_is_told_of_each_backward_pass_and_of_its_call(kind, ba
 
 
 @layers
-@pytest.mark.parametrize("backend", ["loop", "hand"])
+@pytest.mark.parametrize("backend", ["loop", "hand", "auto"])
 def test_gradient_watchers_see_nothing_where_no_backward_pass_can_follow(kind, backend):
     layer, told = kind(3, 5, num_layers=2, backend=backend), []
     for name, parameter in layer.named_parameters():
@@ -801,7 +806,7 @@ REFUSED = [
     (
         lambda: seqlab.RNN(3, 5, backend="cuda"),
         ValueError,
-        "RNN: expected backend to be one of auto, loop, hand, onednn, torch, got 'cuda'",
+        "RNN: expected backend to be one of auto, loop, hand, onednn, torch, watched, got 'cuda'",
     ),
     (
         lambda: seqlab.RNN(3, 5, nonlinearity="gelu"),

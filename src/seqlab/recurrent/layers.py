@@ -20,8 +20,8 @@ class RNN(Recurrent[torch.Tensor], nn.RNN):
     Args:
         input_size, hidden_size, num_layers, nonlinearity, bias, batch_first, dropout, bidirectional, device, dtype:
             as in ``torch.nn.RNN``.
-        backend: "auto" takes the fastest engine that can do what is asked; "loop", "hand", "onednn" or "torch" names
-            one; ``layer.path(input)`` says which it is, and why.
+        backend: "auto" takes the fastest engine that can do what is asked; "loop", "hand", "onednn", "torch" or
+            "watched" names one; ``layer.path(input)`` says which it is, and why.
 
     Shape:
         input (L, N, H_in), (N, L, H_in) with batch_first, (L, H_in) without a batch, or a PackedSequence;

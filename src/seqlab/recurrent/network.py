@@ -36,7 +36,7 @@ class Recurrent(nn.RNNBase, Generic[Final]):
         super().__init__(input_size, hidden_size, num_layers, **options)  # type: ignore[arg-type]
         self._watchers: OrderedDict[int, Watcher] = OrderedDict()
         self._gradient_watchers: OrderedDict[int, GradientWatcher] = OrderedDict()
-        if self.backend not in ("hand", "onednn"):  # whether these are possible depends on the call
+        if self.backend not in ("hand", "onednn", "watched"):  # whether these are possible depends on the call
             self.path()  # an impossible backend is refused here, not at the first batch
 
     def forward(self, input: Any, hx: Any = None) -> Any:
@@ -92,7 +92,7 @@ class Recurrent(nn.RNNBase, Generic[Final]):
         return {name: getattr(self, f"{name}_{suffix}") for name in names}
 
     def path(self, input: Tensor | PackedSequence | None = None) -> tuple[str, str]:
-        """Which engine a call would take now, "loop", "hand", "onednn" or "torch", and the reason in words.
+        """Which engine a call would take now, "loop", "hand", "onednn", "torch" or "watched", and the reason in words.
 
         Args:
             input: what the layer would be called with; without it, a dense batch of long sequences in the dtype and on

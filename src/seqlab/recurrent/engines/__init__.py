@@ -5,6 +5,7 @@
 * "hand": the backward pass of ``backprop``, derived by hand.
 * "onednn": oneDNN's LSTM on the CPU, for packed and for long batches.
 * "torch": torch's own kernels, as ``torch.nn`` calls them.
+* "watched": the same, one direction of one layer at a time, with inputs whose gradients are those of the gates.
 
 An engine is a module with two functions of a ``Call``: ``obstacle``, why it can't run the call, and ``run``.
 """
@@ -18,9 +19,9 @@ from torch.nn.utils.rnn import PackedSequence
 
 from ..._torch import forward_mode, transforming
 from ..call import Call
-from . import hand, kernel, loop, onednn
+from . import hand, kernel, loop, onednn, watched
 
-ENGINES: dict[str, Any] = {"loop": loop, "hand": hand, "onednn": onednn, "torch": kernel}
+ENGINES: dict[str, Any] = {"loop": loop, "hand": hand, "onednn": onednn, "torch": kernel, "watched": watched}
 SHORT = 6  # steps from which the hand-written pass wins back what its preparation costs
 
 
@@ -80,6 +81,8 @@ def _preferred(call: Call) -> tuple[str, str]:
     if not call.differentiated():
         return "torch", "no gradient is asked for, and torch's kernels are the fastest forward pass"
     if call.data.device.type != "cpu":
+        if call.gradient_watchers:
+            return "watched", "on a GPU torch's kernels are the fastest, with inputs that show the gradients"
         return "torch", "on a GPU torch's kernels are the fastest"
     if call.length < SHORT:
         return "torch", f"over fewer than {SHORT} steps the hand-written pass does not win back its preparation"
