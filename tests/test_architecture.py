@@ -22,6 +22,7 @@ LINES = 350
 # From the bottom up. A row names the modules above it that it may import, or "seqlab" for all of the library.
 LIBRARY: dict[str, set[str]] = {
     "_torch": set(),
+    "_tokens": set(),
     "_tree": set(),
     "checks": set(),
     "cells": {"checks"},
@@ -33,8 +34,8 @@ LIBRARY: dict[str, set[str]] = {
     "recurrent": {"_torch", "backprop", "cells", "checks"},
     "tbptt": {"_tree", "checks"},
     "gradients": {"_torch", "cells", "checks", "recurrent"},
-    "seq2seq": {"_tree", "attention", "checks", "recurrent"},
-    "transformer": {"attention", "checks"},
+    "seq2seq": {"_tokens", "_tree", "attention", "checks", "recurrent"},
+    "transformer": {"_tokens", "attention", "checks"},
     "convolution": {"checks"},
     "memory": {"cells", "checks"},
     "training": {"_torch", "_tree", "checks", "gradients"},
