@@ -910,11 +910,11 @@ def test_log_can_be_read_back(tmp_path):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_cuda_gives_the_same_report():
-    layer, x = LSTM(3, 5, num_layers=2), torch.randn(40, 2, 3)
+    layer, x = LSTM(3, 5, num_layers=2, dtype=torch.float64), torch.randn(40, 2, 3, dtype=torch.float64)
     here = monitored(layer, x)
     layer.zero_grad()
     there = monitored(layer.cuda(), x.cuda())
     for name, p in there.profiles.items():
-        torch.testing.assert_close(p.gradient, here.profiles[name].gradient, rtol=1e-3, atol=0)
+        torch.testing.assert_close(p.gradient, here.profiles[name].gradient, rtol=1e-8, atol=0)
     assert there.findings[0].kind == here.findings[0].kind
     torch.testing.assert_close(spectral_radius(torch.eye(3).cuda()), torch.ones(()).cuda())
