@@ -10,7 +10,7 @@ from .cards import Cards, cards
 from .claims import ClaimChanged, claim, registry
 from .exercises import check, close_to
 from .quiz import Choice, Question, Quiz, ask, predict, quiz, right, wrong
-from .recorded import recorded
+from .recorded import provenance, recorded
 
 __all__ = [
     "Cards",
@@ -24,6 +24,7 @@ __all__ = [
     "claim",
     "close_to",
     "predict",
+    "provenance",
     "quiz",
     "recorded",
     "registry",
