@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import itertools
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,12 @@ def digests(script: Path, roots: Sequence[Path], apart: Collection[str] = ()) ->
     tree = ast.parse(script.read_text(encoding="utf-8"))
     found = {f"{script.parent.name}/{script.name}": digest(tree)}
     todo, seen = list(_imports(tree, "")), set[Import]()
+    whole = set[str]()
     while todo:
         wanted = todo.pop()
         module = wanted[0]
         file = _file(module, roots)
-        if wanted in seen or file is None or module in apart:
+        if wanted in seen or module in whole or file is None or module in apart:
             continue
         seen.add(wanted)
         above = module.rpartition(".")[0]
@@ -46,6 +48,7 @@ def digests(script: Path, roots: Sequence[Path], apart: Collection[str] = ()) ->
         tree = ast.parse(file.read_text(encoding="utf-8"))
         if file.name != "__init__.py":
             found[module] = digest(tree)
+            whole.add(module)
             todo += _imports(tree, above)
             continue
         own = ast.Module([node for node in tree.body if not _gathers(node)], [])
@@ -55,10 +58,9 @@ def digests(script: Path, roots: Sequence[Path], apart: Collection[str] = ()) ->
     return dict(sorted(found.items()))
 
 
-def _of_package(
-    module: str, name: str | None, tree: ast.Module, own: ast.Module, roots: Sequence[Path]
-) -> list[Import]:
+def _of_package(wanted: Import, tree: ast.Module, own: ast.Module, roots: Sequence[Path]) -> list[Import]:
     """Where a package's ``__init__`` leads somebody who wants this name, or all, or with "" nothing of it."""
+    module, name = wanted
     if name is None:
         return list(_imports(tree, module))
     uses = {node.id for node in ast.walk(own) if isinstance(node, ast.Name)}
@@ -139,6 +141,10 @@ def meaning(node: Any) -> Any:
     """A syntax tree as tuples, without strings that stand alone and empty fields, which differ between Pythons."""
     if isinstance(node, list):
         return [meaning(part) for part in node if not is_text(part)]
+    if isinstance(node, ast.JoinedStr):  # some Pythons leave the text of an f-string in more pieces than others
+        pieces = itertools.groupby(map(meaning, node.values), key=lambda piece: piece[0] == "Constant")
+        texts = ["".join(piece[1][1] for piece in some) if text else list(some) for text, some in pieces]
+        return ("JoinedStr", *filter(None, texts))
     if isinstance(node, ast.AST):
         fields = [(name, meaning(value)) for name, value in ast.iter_fields(node) if value is not None and value != []]
         return (type(node).__name__, *fields)
