@@ -8,6 +8,7 @@ the module that defines LSTM, and to what that imports, not to the rest of the l
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import itertools
 from collections.abc import Collection, Iterator, Sequence
@@ -45,7 +46,7 @@ def digests(script: Path, roots: Sequence[Path], apart: Collection[str] = ()) ->
         above = module.rpartition(".")[0]
         if above:
             todo.append((above, ""))  # its __init__ is executed first; no name of it is wanted
-        tree = ast.parse(file.read_text(encoding="utf-8"))
+        tree = _parse(file.read_text(encoding="utf-8"))
         if file.name != "__init__.py":
             found[module] = digest(tree)
             whole.add(module)
@@ -77,6 +78,12 @@ def _of_package(wanted: Import, tree: ast.Module, own: ast.Module, roots: Sequen
     if everything := [source for bound, source in gathered.items() if bound.startswith("*")]:
         return [*leads, *everything]
     raise ImportError(f"closure: expected {module} to define or import {name}, or to have a module of that name")
+
+
+@functools.cache
+def _parse(text: str) -> ast.Module:
+    """The tree of a module, which several scripts read."""
+    return ast.parse(text)
 
 
 def _file(module: str, roots: Sequence[Path]) -> Path | None:

@@ -248,22 +248,31 @@ REAL = [  # what is broken, and which recordings must say so
 ]
 
 
-@pytest.mark.parametrize(("module", "old", "new", "expected"), REAL, ids=lambda x: x.split()[0] if x else "none")
-def test_what_breaks_the_library_makes_the_recordings_stale_that_use_it(tmp_path, module, old, new, expected):
-    """Of the real tree: cells, search, attention and constants, which no list typed by hand had."""
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """A copy of the library and the scripts, a function that reads the digests there, and what it reads at first."""
+    root = tmp_path_factory.mktemp("tree")
     for name in ("src", "experiments"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "*.json"))
-    scripts = [path.stem for path in RECORDINGS]
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "*.json"))
 
-    def found():
-        folders = tmp_path / "src", tmp_path / "experiments"
-        return {n: closure.digests(tmp_path / f"experiments/{n}.py", folders, ("record",)) for n in scripts}
+    def read():
+        scripts = [root / f"experiments/{path.stem}.py" for path in RECORDINGS]
+        return {s.stem: closure.digests(s, (root / "src", root / "experiments"), ("record",)) for s in scripts}
 
-    before = found()
-    file = next(file for file in (tmp_path / "src").rglob("*.py") if file.match(module))
+    return root, read, read()
+
+
+@pytest.mark.parametrize(("module", "old", "new", "expected"), REAL, ids=lambda x: x.split()[0] if x else "none")
+def test_what_breaks_the_library_makes_the_recordings_stale_that_use_it(tree, module, old, new, expected):
+    """In the real library: cells, search, attention and constants, which no list typed by hand had."""
+    root, read, before = tree
+    file = next(file for file in (root / "src").rglob("*.py") if file.match(module) and old in file.read_text())
+    whole = file.read_text(encoding="utf-8")
     change(file, old, new)
-    after = found()
-    assert {n for n in scripts if before[n] != after[n]} == set(scripts if expected == "*" else expected.split())
+    after = read()
+    file.write_text(whole, encoding="utf-8")
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == set(before if expected == "*" else expected.split())
 
 
 def confirmed(monkeypatch, found, within=1.0):
