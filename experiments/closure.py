@@ -69,7 +69,7 @@ def _of_package(wanted: Import, tree: ast.Module, own: ast.Module, roots: Sequen
     leads = [*_imports(own, module), *(gathered[use] for use in uses if use in gathered)]
     if not name:
         return leads
-    if name in gathered:
+    if gathered.get(name, wanted) != wanted:  # "from . import name" is the module of that name
         return [*leads, gathered[name]]
     if _file(f"{module}.{name}", roots):
         return [*leads, (f"{module}.{name}", None)]
