@@ -19,7 +19,7 @@ from .cards import Cards, cards
 from .claims import ClaimChanged, claim, registry
 from .exercises import check, close_to
 from .quiz import Choice, Question, Quiz, ask, predict, quiz, right, wrong
-from .recorded import recorded
+from .recorded import provenance, recorded
 
 __all__ = [
     "Cards",
@@ -33,6 +33,7 @@ __all__ = [
     "claim",
     "close_to",
     "predict",
+    "provenance",
     "quiz",
     "recorded",
     "registry",
