@@ -3,9 +3,7 @@
 Most of a pass's time on a GPU is spent on starting kernels from Python, some ten a step. So a call that comes a second
 time, with the same shapes and options, is recorded; later ones copy their tensors to where the graph reads them, replay
 it, and copy the results out, so that those of many calls can be alive at once. Calls take turns, from whatever thread
-or stream, since they share that memory. A batch whose lengths were not seen lately runs step by step.
-
-``Graphs.limit = 0`` turns this off. It saves memory: for each shape about as much as a call needs.
+or stream, since they share that memory. ``Graphs.limit = 0`` turns this off, and saves as much again as a call needs.
 """
 
 from __future__ import annotations
@@ -47,12 +45,9 @@ class Cuda:
                 self.done.record(stream)
 
     def capture(self, function: Callable[[], Tensors]) -> tuple[Tensors, Callable[[], None]]:
-        """The function's results, and what computes them anew in the same memory.
-
-        It runs once before, since kernels can't be loaded nor cuBLAS started while recording: on the caller's stream,
-        not on the one that records. cuBLAS keeps working memory for each stream, and what it gets while recording lies
-        in the graphs' pool, where nobody else can get it.
-        """
+        """The function's results, and what computes them anew in the same memory."""
+        # While recording, kernels can't be loaded nor cuBLAS started. Not on the stream that records: cuBLAS keeps
+        # working memory for each stream, and must get it in the graphs' pool, where it can't go to anybody else.
         function()
         graph, caller = torch.cuda.CUDAGraph(), torch.cuda.stream(torch.cuda.current_stream())
         recording = torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local")
@@ -61,7 +56,6 @@ class Cuda:
         return results, graph.replay
 
     def wait(self) -> None:
-        """Until the device has done all its work."""
         torch.cuda.synchronize(self.device)
 
 
@@ -113,9 +107,8 @@ class Graphs:
         except RuntimeError as error:
             self.limit = 0
             warnings.warn(f"seqlab: CUDA graphs are off, since recording one failed: {error}", RuntimeWarning, 2)
-        if len(self.recorded) > self.limit:
-            self.device.wait()  # memory that a replay still reads must not go to others
         while len(self.recorded) > self.limit:
+            self.device.wait()  # memory that a replay still reads must not go to others
             self.recorded.popitem(last=False)
 
 
@@ -123,11 +116,7 @@ CACHES: dict[torch.device, Graphs] = {}
 
 
 def graphed(key: tuple[Hashable, ...], function: Function, first: Tensor, *others: Tensor | None) -> Tensors:
-    """function(first, *others); on a GPU by a CUDA graph, from the second call on.
-
-    Args:
-        key: all that the function depends on beside the tensors' shapes and numbers.
-    """
+    """function(first, *others), on a GPU by a graph; key: all that it depends on beside shapes and numbers."""
     if first.is_cuda and first.device not in CACHES:
         CACHES.setdefault(first.device, Graphs(Cuda(first.device)))
     graphs, tensors = CACHES.get(first.device), (first, *others)
