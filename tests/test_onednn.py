@@ -13,6 +13,7 @@ from torch.autograd import grad, gradcheck, gradgradcheck
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import seqlab
+from seqlab.recurrent.engines import onednn as engine
 from seqlab.recurrent.engines.onednn import lstm
 
 exact = {"rtol": 1e-10, "atol": 1e-12}
@@ -21,6 +22,12 @@ f64 = torch.float64
 NAMES = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
 onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN")
 LENGTHS = [[5], [5, 5, 5], [4, 3, 1], [40, 40, 25, 12, 3], [60, 20, 20, 19, 1, 1], [33, 32, 31, 30, 20, 12, 10, 9, 1]]
+
+
+@pytest.fixture(autouse=True)
+def _a_processor_that_stalls(monkeypatch):
+    """Whatever the processor is, a late loss goes back by hand."""
+    monkeypatch.setattr(engine, "stalls", lambda: True)
 
 
 @pytest.fixture(autouse=True)
@@ -248,6 +255,27 @@ def test_a_dense_loss_is_onednns_to_the_last_bit(in_the_kernel):
     output, _ = lstm_of(layer, x, (zeros, zeros))
     assert all(torch.equal(d, e) for d, e in zip(grad(output, leaves, error), wanted, strict=True))
     assert in_the_kernel[-1] is True
+
+
+@onednn
+def test_where_subnormal_numbers_cost_nothing_a_late_loss_is_onednns_too(in_the_kernel, monkeypatch):
+    monkeypatch.setattr(engine, "stalls", lambda: False)
+    layer, x = nn.LSTM(3, 16), torch.randn(250, 3, 3, requires_grad=True)
+    zeros, leaves = torch.zeros(3, 16), [x, *layer.parameters()]
+    wanted = grad(layer(x)[0][-1].sum(), leaves)
+    found = grad(lstm_of(layer, x, (zeros, zeros))[0][-1].sum(), leaves)
+    assert all(torch.equal(d, e) for d, e in zip(found, wanted, strict=True))
+
+
+def test_a_processor_that_flushes_subnormal_numbers_does_not_stall(monkeypatch):
+    monkeypatch.undo()
+    engine.stalls.cache_clear()
+    assert engine.stalls() in (True, False)
+    if torch.set_flush_denormal(True):
+        engine.stalls.cache_clear()
+        assert not engine.stalls()
+    torch.set_flush_denormal(False)
+    engine.stalls.cache_clear()
 
 
 @onednn

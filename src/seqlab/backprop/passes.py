@@ -133,12 +133,14 @@ class LSTMPass(Pass):
         gates[:, : 2 * H].sigmoid_()
         gates[:, 2 * H : 3 * H].tanh_()
         gates[:, 3 * H :].sigmoid_()
-        i, f, g, _ = gates.chunk(4, 1)
+        i, f, g, o = gates.chunk(4, 1)
         torch.mul(i, g, out=c[sizes[0] :])
         (c_before, c_after), fs = around(c, sizes), f.split(sizes)
         for t in range(len(sizes)):
             c_after[t].addcmul_(fs[t], c_before[t])
-        return h, c, gates, torch.tanh(c[sizes[0] :])
+        tanh_c = torch.tanh(c[sizes[0] :])
+        torch.mul(o, tanh_c, out=h[sizes[0] :])  # of these very gates: o - h tanh(c) must be 0 where c is large
+        return h, c, gates, tanh_c
 
     def backward(
         self, totals: Sequence[Tensor], buffers: Tensors, sizes: list[int], parts: Tensors, flush: bool

@@ -7,14 +7,16 @@ of torch's operations comes near it. Two things stand in its way:
   ``rectangles``.
 * **A loss that leaves out many steps**, such as one on the last step. On its way back the gradient shrinks and becomes
   subnormal, and with such numbers some CPUs calculate a hundred times slower. oneDNN's backward pass can't leave out
-  steps. So there the backward pass is the one derived by hand (``backprop``), which can: it gets the gates back from
-  the h_t that oneDNN has computed. Under any other loss the gradient is oneDNN's, untouched.
+  steps. So on such a CPU the backward pass is then the one derived by hand (``backprop``), which can: it gets the gates
+  back from the h_t that oneDNN has computed. Under any other loss, and on any other CPU, the gradient is oneDNN's.
 
 N batch, L length, R = sum of the lengths, H_in input_size, H hidden_size.
 """
 
 from __future__ import annotations
 
+import time
+from functools import cache
 from typing import Any
 
 import torch
@@ -82,7 +84,7 @@ def lstm(
         rows = Rows.apply(input, mirror) if reverse else input
         output, c_n = in_rectangles(rows, state, tensors, sizes, steps)
         h_n = output[last - sizes[0]]
-    if output.requires_grad and len(sizes) >= LONG and sizes[0] > 0:
+    if output.requires_grad and len(sizes) >= LONG and sizes[0] > 0 and stalls():
         plan = Plan(LSTMPass(), sizes, last, None)
         output, h_n, c_n = Late.apply(plan, output, h_n, c_n, rows, *tensors, h_0, c_0)
     if batch_sizes is None:
@@ -97,6 +99,22 @@ def steps(input: Tensor, h: Tensor, c: Tensor, tensors: Any) -> tuple[Tensor, Te
     present = list(tensors[: 4 if has_biases else 2])
     output, h_n, c_n = kernel("lstm")(input, [h[None], c[None]], present, has_biases, 1, 0.0, True, False, False)
     return output, h_n[0], c_n[0]
+
+
+@cache
+def stalls() -> bool:
+    """Whether this CPU is many times slower with subnormal numbers; measured once, in about a millisecond."""
+
+    def seconds(size: float) -> float:
+        x, W, best = torch.full((64, 64), size, device="cpu"), torch.full((64, 64), 0.1, device="cpu"), float("inf")
+        for _ in range(9):
+            started = time.perf_counter()
+            x @ W
+            best = min(best, time.perf_counter() - started)
+        return best
+
+    with torch.inference_mode():
+        return seconds(1e-39) > 4 * seconds(1.0)
 
 
 class Late(Function):
