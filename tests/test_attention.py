@@ -268,6 +268,15 @@ def test_additive_score_and_its_gradients_are_those_of_the_plain_form(block, lea
     assert torch.autograd.gradgradcheck(additive_score, inputs)
 
 
+def test_several_losses_in_one_backward_pass_through_the_lean_form(lean):
+    """autograd.grad(is_grads_batched=True), as jacobian(vectorize=True) has it: nothing in place."""
+    inputs = [x.requires_grad_() for x in (randn(2, 7, 3), randn(2, 5, 3), randn(3))]
+    scores, basis = additive_score(*inputs), randn(4, 2, 7, 5)
+    found = torch.autograd.grad(scores, inputs, basis, is_grads_batched=True, retain_graph=True)
+    one_by_one = [torch.autograd.grad(scores, inputs, b, retain_graph=True) for b in basis]
+    assert_close(list(found), [torch.stack(d) for d in zip(*one_by_one, strict=True)], **EXACT)
+
+
 @pytest.mark.parametrize("at_once", [1, 2, 4, 7, 100])
 def test_any_number_of_queries_at_once_gives_the_same(at_once, lean, monkeypatch):
     """As a GPU takes them: half of them, or what its memory allows."""

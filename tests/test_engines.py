@@ -16,18 +16,19 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import seqlab
-from seqlab.recurrent.engines import onednn as engine
+from seqlab.backprop import subnormal
+from seqlab.recurrent.engines import onednn
 
 f64 = torch.float64
 KINDS = ["LSTM", "GRU", "RNN"]
-onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN")
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _a_processor_that_stalls():
     """Whatever the processor is, an LSTM's late loss goes back by hand."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "stalls", lambda: True)
+        for module in (onednn, subnormal):
+            patch.setattr(module, "stalls", lambda: True)
         yield
 
 
@@ -72,8 +73,8 @@ def close_late(layer: nn.RNNBase, x: Tensor, steps: int, how_far: float) -> Tens
     return x
 
 
-def problem(kind, seed, L, N, H, scale, forget_bias, input="as drawn", closed=0, how_far=0):
-    """torch's layer in float32, and its input."""
+def problem(kind, seed, L, N, H, scale, forget_bias, input="as drawn", closed=0, how_far=0, full=False):
+    """torch's layer in float32, and its input. ``full``: an LSTM's cell starts at 50."""
     torch.manual_seed(seed)
     layer, x = getattr(nn, kind)(4, H), torch.randn(L, N, 3)
     x = close_late(layer, INPUTS[input](x, lengths_of(L, N)), closed, how_far)
@@ -81,16 +82,20 @@ def problem(kind, seed, L, N, H, scale, forget_bias, input="as drawn", closed=0,
         layer.weight_hh_l0.mul_(scale)
         if kind == "LSTM":
             layer.bias_hh_l0[H : 2 * H] += forget_bias
+    layer.full = full
     return layer, x
 
 
 def gradient(layer, x, loss) -> list[Tensor]:
-    """By input sample and by parameter, in float64, on whatever the layer computes with."""
+    """By input sample, and by parameter and gate, in float64, on whatever the layer computes with."""
     x = x.to(layer.weight_hh_l0.dtype).detach().requires_grad_()
-    output, final = layer(x)
+    state = None
+    if layer.full and isinstance(layer, nn.LSTM):
+        state = tuple(torch.full((1, x.shape[1], layer.hidden_size), size, dtype=x.dtype) for size in (0.6, 50.0))
+    output, final = layer(x, state)
     h = (final[0] if isinstance(final, tuple) else final)[-1]
     found = torch.autograd.grad(LOSSES[loss](output, h, lengths_of(*x.shape[:2])), [x, *layer.parameters()])
-    return [*found[0].double().unbind(1), *(d.double() for d in found[1:])]
+    return [*found[0].double().unbind(1), *(gate.double() for d in found[1:] for gate in d.split(layer.hidden_size))]
 
 
 def error(found: list[Tensor], exact: list[Tensor]) -> list[float]:
@@ -121,6 +126,7 @@ def compare(kind, loss, *setting, **more):
     for backend in ("auto", "hand", "loop"):
         ours = getattr(seqlab, kind)(4, layer.hidden_size, backend=backend)
         ours.load_state_dict(layer.state_dict())
+        ours.full = layer.full
         for way in (gradient, watched):
             far = error(way(ours, x, loss), exact)
             if not all(e <= allowed for e in far):  # a NaN is wrong too
@@ -139,11 +145,12 @@ COMPARED = {"compared": 0, "ill conditioned": 0}
     L=st.sampled_from([20, 130, 200, 400]),
     N=st.integers(1, 4),
     H=st.sampled_from([1, 5, 16]),
-    scale=st.sampled_from([0, 0.3, 1, 4, 8, 40]),
-    forget_bias=st.sampled_from([0, 1, 5]),
+    scale=st.sampled_from([0, 0.3, 1, 4, 8, 10, 20, 40]),
+    forget_bias=st.sampled_from([0, 1, 5, 10]),
     input=st.sampled_from(list(INPUTS)),
     closed=st.sampled_from([0, 0, 4, 16]),
     how_far=st.sampled_from([5, 15, 40]),
+    full=st.booleans(),
 )
 def test_every_engine_is_as_near_to_float64_as_torch_is(**situation):
     compared, wrong = compare(**situation)
@@ -172,6 +179,45 @@ def test_a_saturated_cell_lets_nothing_through():
     """tanh(c) is 1 and its slope 0: o - h tanh(c) must be 0, not what the roundings of two engines leave."""
     _, wrong = compare("LSTM", "last step", 1, 130, 1, 1, 8, 5, "padded")
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("scale", [10, 20, 40])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_late_loss_under_an_expanding_recurrence(scale, seed):
+    _, wrong = compare("LSTM", "h_n", seed, 128, 2, 8, scale, 0)
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("backend", ["auto", "hand"])
+def test_what_only_c_carries_arrives(backend):
+    """With W_hh = 0 no dh reaches the step before, and dc alone goes on."""
+    torch.manual_seed(0)
+    layer = seqlab.LSTM(1, 4, backend=backend)
+    with torch.no_grad():
+        layer.weight_hh_l0.zero_()
+        layer.weight_ih_l0.mul_(0.1)
+        layer.bias_ih_l0.zero_()
+        layer.bias_hh_l0.zero_()[4:8] = 8
+    found = []
+    for one in (layer, nn.LSTM(1, 4, dtype=f64)):
+        one.load_state_dict(layer.state_dict())
+        x = torch.ones(2000, 1, 1, dtype=one.weight_hh_l0.dtype, requires_grad=True)
+        found.append(torch.autograd.grad(one(x)[0][-1].sum(), x)[0])
+    assert found[1][500].abs() > 1e-7
+    torch.testing.assert_close(found[0].double(), found[1], rtol=1e-3, atol=1e-9)
+
+
+@pytest.mark.parametrize("backend", ["auto", "hand"])
+def test_a_loss_that_is_subnormal_itself_is_not_taken_for_zero(backend):
+    layer = seqlab.RNN(1, 1, nonlinearity="relu", backend=backend)
+    with torch.no_grad():
+        for p, value in zip(layer.parameters(), (1.0, 2.0, 0.0, 0.0), strict=True):
+            p.fill_(value)
+    x = torch.zeros(140, 1, 1)
+    x[0] = 1e-36
+    x.requires_grad_()
+    layer(x)[0].backward(torch.cat([torch.zeros(139, 1, 1), torch.full((1, 1, 1), 1e-39)]))
+    torch.testing.assert_close(x.grad[0], torch.full((1, 1), 1e-39 * 2.0**139), rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize("scale", [1, 4, 6])

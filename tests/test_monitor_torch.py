@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence
 
 import seqlab
 from seqlab import GradientMonitor
@@ -410,3 +410,59 @@ def test_the_rows_kept_are_the_faulty_ones():
     assert "\nlayer17.h_l0 " in text
     assert "\nlayer23.weight_hh_l0 " in text
     assert len(repr(monitor.report)) < 80
+
+
+# What the opponent of the monitor found.
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
+@pytest.mark.parametrize("L", [4, 10, 150])
+def test_a_packed_batch_whose_loss_reads_the_final_state_alone(kind, L):
+    layer = kind(3, 4)
+    packed = pack_sequence([torch.randn(L, 3), torch.randn(2, 3)])
+    with GradientMonitor(layer) as monitor:
+        layer(packed)[1][0].sum().backward()
+    assert monitor.report.profiles
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRUCell])
+def test_batched_gradients_go_through_and_are_not_measured(kind):
+    layer, x = kind(3, 4), torch.randn(5, 2, 3) if kind is nn.LSTM else torch.randn(2, 3)
+    with GradientMonitor(layer):
+        output = layer(x)
+        output = output[0] if kind is nn.LSTM else output
+        basis = torch.eye(output.numel()).view(-1, *output.shape)[:3]
+        found = torch.autograd.grad(output, list(layer.parameters()), basis, is_grads_batched=True, retain_graph=True)
+        one = torch.autograd.grad(output, list(layer.parameters()), basis[1])
+    torch.testing.assert_close([d[1] for d in found], list(one))
+
+
+def test_a_subclass_with_names_of_seqlabs_is_named_and_computes_as_before():
+    class Mine(nn.GRU):
+        reset_after = False
+
+        def step(self):
+            return "mine"
+
+    model = nn.ModuleDict({"mine": Mine(3, 4), "other": nn.GRU(4, 4)})
+    model["mine"].backend = "cudnn"
+    x = torch.randn(5, 2, 3)
+    expected = model["mine"](x)[0]
+    with GradientMonitor(model) as monitor:
+        output = model["mine"](x)[0]
+        model["other"](output)[0].sum().backward()
+    torch.testing.assert_close(output, expected, rtol=0, atol=0)
+    assert "has its own backend, reset_after, step" in monitor.report.unwatched["mine"]
+
+
+def test_a_parametrisation_made_inside_the_block_stays():
+    layer, x = nn.GRU(3, 4), torch.randn(5, 2, 3)
+    with GradientMonitor(layer):
+        nn.utils.parametrizations.weight_norm(layer, "weight_hh_l0")
+        layer(x)[0].sum().backward()
+    layer.zero_grad()
+    layer(x)[0].sum().backward()
+    assert isinstance(layer, nn.GRU)
+    assert all(p.grad is not None for p in layer.parametrizations.parameters())
+    assert copy.deepcopy(layer.state_dict()).keys() == layer.state_dict().keys()
+    assert not type(layer).__mro__[1].__module__.startswith("seqlab")

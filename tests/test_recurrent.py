@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import gc
 import inspect
 import pickle
@@ -215,6 +216,22 @@ def test_a_step_of_a_subclass_is_computed_whatever_is_asked(kind, L, packed):
         layer.backend = backend
         with pytest.raises(ValueError, match=f"backend='{backend}' is not possible, since a subclass has its own step"):
             layer(x)
+
+
+def test_a_decorated_step_is_another_step():
+    def clipped(step):
+        @functools.wraps(step)
+        def call(*args):
+            return tuple(s.clamp(-0.1, 0.1) for s in step(*args))
+
+        return call
+
+    class Clipped(seqlab.LSTM):
+        step = clipped(seqlab.LSTM.step)
+
+    for x in (LONG, torch.zeros(200, 2, 3)):
+        assert Clipped(3, 4).path(x) == ("loop", "a subclass has its own step")
+    assert Clipped(3, 4)(5 * torch.randn(20, 2, 3))[0].abs().max() <= 0.1
 
 
 # Projections.
@@ -895,6 +912,12 @@ INPUTS = [
 def test_an_input_that_does_not_fit_is_refused(kind, backend, input, error, message):
     with pytest.raises(error, match=f"{kind.__name__}: .*{message}"):
         kind(3, 5, backend=backend)(input)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse:UserWarning")
+def test_a_sparse_input_is_refused():
+    with pytest.raises(ValueError, match=r"GRU: expected input as a dense tensor, got torch\.sparse_coo; use input"):
+        seqlab.GRU(3, 5)(torch.eye(3).unsqueeze(1).to_sparse())
 
 
 def test_an_empty_sequence_is_refused_with_the_batch_first_too():

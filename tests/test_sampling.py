@@ -123,7 +123,7 @@ MASK = key_padding_mask([3, 1, 2])
 SOURCE = torch.tensor([[3, 4, 5], [4, 0, 0], [5, 3, 0]])
 
 
-@pytest.mark.parametrize("temperature", [1e-3, 1e-45])
+@pytest.mark.parametrize("temperature", [1e-3, 1e-45, 1e-300])
 @pytest.mark.parametrize("which", [0, 1], ids=["seq2seq", "language-model"])
 def test_towards_temperature_zero_it_is_greedy(which, temperature):
     model, options = make_models()[which], {"bos": None if which else 1}

@@ -61,6 +61,8 @@ def check_like(who: str, name: str, tensor: Any, weight: Any) -> None:
     """The tensor has the device and the dtype of the weights; autocast converts the dtype by itself."""
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{who}: expected {name} as a Tensor, got {type(tensor).__name__}")
+    if tensor.layout != torch.strided:
+        raise ValueError(f"{who}: expected {name} as a dense tensor, got {tensor.layout}; use {name}.to_dense()")
     device = weight.device
     if tensor.device != device:
         raise ValueError(

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from .._torch import tanh_backward_
+from .._torch import is_batched, tanh_backward_
 from ..checks import check_sizes
 from .common import SourceAttention, transformed, uniform
 
@@ -91,10 +91,10 @@ class _LeanScore(Function):
     @staticmethod
     def backward(ctx: Any, d_scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         query, key, v = ctx.saved_tensors
-        if torch.is_grad_enabled():  # create_graph: the gradient itself is to be differentiated
+        if torch.is_grad_enabled() or is_batched(d_scores):  # to be differentiated itself, or with an axis of vmap
             t = torch.tanh(query.unsqueeze(2) + key.unsqueeze(1))  # (N, L, S, H)
             d_sum = d_scores.unsqueeze(3) * (1 - t * t) * v
-            return d_sum.sum(2), d_sum.sum(1), torch.einsum("nls, nlsh -> h", d_scores, t)
+            return d_sum.sum(2), d_sum.sum(1), (d_scores.unsqueeze(3) * t).sum((0, 1, 2))
         d_query, d_key, d_v = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(v)
         for some, t in _blocks(query, key):
             d = d_scores[:, some]

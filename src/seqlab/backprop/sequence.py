@@ -14,6 +14,7 @@ from .._torch import forward_mode, is_batched, transforming
 from ..checks import check_step
 from .graphs import graphed
 from .passes import Pass, Tensors, Weights
+from .subnormal import many_wait, to_be_flushed
 
 Receiver = Callable[[dict[str, Tensor]], object]
 Monitor = Callable[[dict[str, Tensor]], Receiver | None]
@@ -77,24 +78,6 @@ def _named(plan: Plan, buffers: Sequence[Tensor]) -> dict[str, Tensor]:
     return {name: buffer[plan.sizes[0] :] for name, buffer in zip(plan.cell.names, buffers, strict=False)}
 
 
-def many_wait(plan: Plan, grads: Sequence[Tensor | None]) -> bool:
-    """Whether many steps get no error directly, only from later ones, where a small gradient can become subnormal.
-
-    Args:
-        grads: what comes in from outside: dL/d(output) (R, H), and of the final states.
-    """
-    direct, *final = grads
-    if direct is None:
-        return True
-    if bool(direct[::7, 0].all()):  # a dense loss, most often
-        return False
-    waiting = (direct == 0).all(1)
-    if plan.sizes[-1] == plan.sizes[0] and all(d is None for d in final):  # what lies behind the loss waits for nothing
-        errors = waiting.logical_not().view(len(plan.sizes), -1)
-        waiting &= errors.flip(0).cumsum(0).flip(0).flatten() > 0
-    return 8 * int(waiting.sum()) > len(waiting)
-
-
 def gradients(
     plan: Plan, needs: Sequence[bool], tensors: Any, buffers: Any, grads: Any, receive: Receiver | None = None
 ) -> list[Tensor | None]:
@@ -111,8 +94,8 @@ def gradients(
     d_W_ih, d_W_hh = (torch.empty_like(W) if need else None for W, need in zip((W_ih, W_hh), needs[1:3], strict=True))
     d_b_ih, d_b_hh = (W_hh.new_zeros(len(W_hh)) if need else None for need in needs[3:5])
     parts = cell.parts(W_hh.contiguous())
-    # Subnormal numbers cost a CPU up to a hundred times the time. What is watched is shown as it is.
-    flush = receive is None and W_hh.device.type == "cpu" and many_wait(plan, grads)
+    late = receive is None and W_hh.device.type == "cpu" and many_wait(sizes, grads)
+    flush = late and to_be_flushed(grads)  # what is watched is shown as it is
     rows = list(accumulate(sizes, initial=0))  # where each step starts
     # Blocks of steps, small enough for the processor's cache; on a GPU one, since its time goes by the operations.
     block = L if W_hh.is_cuda else -(-L // max(1, R // max(512, 2**17 // len(W_hh)), L // 128))
@@ -120,7 +103,7 @@ def gradients(
         start = max(0, stop - block)
         here, states = slice(rows[start], rows[stop]), slice(N + rows[start - 1] if start else 0, N + rows[stop])
         dh_dc = [total[states] for total in totals]
-        if flush and stop < L and not any(bool(d.any()) for d in dh_dc):  # no error reaches these steps
+        if late and stop < L and not any(bool(d.any()) for d in dh_dc):  # no error reaches these steps
             if d_input is not None:
                 d_input[here] = 0
             continue

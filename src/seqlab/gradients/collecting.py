@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from .._torch import is_batched
 from .record import Record, Scratch, like
 from .watching import Eye, unwatch, watch
 
@@ -66,7 +67,9 @@ class Collector:
         place = len(errors)
         errors.append(output.new_zeros(output.shape[:-1].numel()))  # stays so if no gradient comes
 
-        def keep(gradient: Tensor) -> None:
+        def keep(gradient: Tensor | None) -> None:
+            if gradient is None or is_batched(gradient):  # no error, or several losses in one backward pass
+                return
             rows = gradient.detach().reshape(-1, gradient.shape[-1])
             errors[place] = torch.abs(rows, out=like(rows, self.scratch)).amax(-1)
 
@@ -147,6 +150,8 @@ class _CellEye:
 
 
 def _add(record: Record, place: int, gradient: Tensor) -> None:
+    if is_batched(gradient):
+        return
     record.add(place, _one_step(gradient))
 
 

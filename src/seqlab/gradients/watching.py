@@ -92,6 +92,20 @@ def _example(module: Any, twin: Any) -> nn.Module:
     return twin(module.input_size, module.hidden_size, **options, device="meta")
 
 
+def _taken(module: nn.Module, twin: type[nn.Module]) -> list[str]:
+    """Names that a subclass of torch's has given to something of its own, and that seqlab's class uses."""
+    if isinstance(module, twin):
+        return []
+    plain = next(plain for plain in TWINS if isinstance(module, plain))
+    own = {
+        *vars(module),
+        *(name for c in type(module).__mro__[: type(module).__mro__.index(plain)] for name in vars(c)),
+    }
+    return sorted(
+        own & ({*dir(twin), *vars(_example(module, twin))} - {*dir(plain), *vars(plain(1, 1, device="meta"))})
+    )
+
+
 _classes: WeakKeyDictionary[nn.Module, type[nn.Module]] = WeakKeyDictionary()
 
 
@@ -123,8 +137,13 @@ def watch(module: Any, eye: Eye) -> None:
 def unwatch(module: Any, eye: Eye) -> None:
     """End ``watch``. The last eye that leaves gives the module its class back."""
     module._eyes.remove(eye)
-    if not module._eyes:
-        module.__class__ = module._plain
+    if module._eyes:
+        return
+    lent, plain = _classes[module], module._plain
+    if type(module) is lent:
+        module.__class__ = plain
+    else:  # a class made of ours since, as torch's parametrisations make
+        type(module).__bases__ = tuple(plain if base is lent else base for base in type(module).__bases__)
 
 
 def survey(model: nn.Module) -> tuple[dict[str, nn.Module], dict[str, str]]:
@@ -141,7 +160,9 @@ def survey(model: nn.Module) -> tuple[dict[str, nn.Module], dict[str, str]]:
     others: dict[str, str] = {}
     for name, module in reversed(list(model.named_modules())):  # the inner ones before those that contain them
         twin, kind = twin_of(module), getattr(module, "original_name", type(module).__name__)  # of torch.jit: original
-        if twin is not None:
+        if twin is not None and (taken := _taken(module, twin)):
+            others[name] = f"{kind} has its own {', '.join(taken)}, which seqlab's {twin.__name__} uses too"
+        elif twin is not None:
             try:
                 _example(module, twin)
                 watched[name] = module

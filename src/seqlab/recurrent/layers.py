@@ -68,6 +68,8 @@ class RNN(Recurrent[torch.Tensor], nn.RNN):
         (h,) = state
         return (rnn_step(input, h, **weights, nonlinearity=self.nonlinearity),)
 
+    equation = step
+
 
 class LSTM(Recurrent[tuple[torch.Tensor, torch.Tensor]], nn.LSTM):
     """LSTM over a whole sequence, :func:`seqlab.cells.lstm_step` in each layer; a drop-in for ``torch.nn.LSTM``.
@@ -125,6 +127,8 @@ class LSTM(Recurrent[tuple[torch.Tensor, torch.Tensor]], nn.LSTM):
         h, c = state
         return lstm_step(input, (h, c), **weights)
 
+    equation = step
+
 
 class GRU(Recurrent[torch.Tensor], nn.GRU):
     """GRU over a whole sequence, :func:`seqlab.cells.gru_step` in each layer; a drop-in for ``torch.nn.GRU``.
@@ -176,6 +180,8 @@ class GRU(Recurrent[torch.Tensor], nn.GRU):
         """See :func:`seqlab.cells.gru_step`."""
         (h,) = state
         return (gru_step(input, h, **weights, reset_after=self.reset_after),)
+
+    equation = step
 
     def extra_repr(self) -> str:
         """As torch's, and reset_after where it differs from torch."""

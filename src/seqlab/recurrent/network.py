@@ -6,6 +6,7 @@ Shapes: N batch, L length, H_in input_size, H hidden_size, D directions.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ class Recurrent(nn.RNNBase, Generic[Final]):
     """What the three layers share. A layer adds its step."""
 
     kind: str  # "RNN", "LSTM" or "GRU"
+    equation: Callable[..., State]  # the step that all engines know; a subclass may have another step, not equation
     state_names: tuple[str, ...] = ("h",)
     step_options: tuple[str, ...] = ()  # attributes that are options of the step
     backend: str
@@ -73,7 +75,7 @@ class Recurrent(nn.RNNBase, Generic[Final]):
         return Call(
             self.kind,
             self.step,
-            getattr(self.step, "__module__", "").startswith(f"{__package__}."),
+            getattr(self.step, "__func__", None) is type(self).equation,
             {name: getattr(self, name) for name in self.step_options},
             self.state_names,
             input,

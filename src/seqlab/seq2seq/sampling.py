@@ -87,7 +87,7 @@ def sample(
 def reweighted(log_probs: Tensor, temperature: float, top_k: int | None, top_p: float | None) -> Tensor:
     """log q (N, V) of :func:`sample` from log p (N, V)."""
     x = log_probs.to(torch.promote_types(log_probs.dtype, torch.float32))
-    x = (x - x.amax(dim=1, keepdim=True)) / temperature  # the greatest is 0, at any temperature
+    x = (x - x.amax(dim=1, keepdim=True)) / max(temperature, 1e-30)  # the greatest is 0, and float32 holds 1e-30
     if top_k is not None or top_p is not None:
         x, order = x.sort(dim=1, descending=True, stable=True)
         if top_k is not None:

@@ -15,8 +15,6 @@ N batch, L length, R = sum of the lengths, H_in input_size, H hidden_size.
 
 from __future__ import annotations
 
-import time
-from functools import cache
 from typing import Any
 
 import torch
@@ -26,7 +24,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 from ..._torch import is_batched, kernel
 from ...backprop.passes import LSTMPass
-from ...backprop.sequence import Plan, gradients, many_wait, packed_order
+from ...backprop.sequence import Plan, gradients, packed_order
+from ...backprop.subnormal import many_wait, stalls, to_be_flushed
 from ..call import Call, Input, State, Weights
 from . import hand
 from .rectangles import Rows, in_rectangles
@@ -87,6 +86,8 @@ def lstm(
     if output.requires_grad and len(sizes) >= LONG and sizes[0] > 0 and stalls():
         plan = Plan(LSTMPass(), sizes, last, None)
         output, h_n, c_n = Late.apply(plan, output, h_n, c_n, rows, *tensors, h_0, c_0)
+        if batch_sizes is not None:  # that may be changed in place, as torch's may; Late needs its own
+            output = output.clone()
     if batch_sizes is None:
         output = output.unflatten(0, (L, N))
         return output.flip(0) if reverse else output, (h_n, c_n)
@@ -99,22 +100,6 @@ def steps(input: Tensor, h: Tensor, c: Tensor, tensors: Any) -> tuple[Tensor, Te
     present = list(tensors[: 4 if has_biases else 2])
     output, h_n, c_n = kernel("lstm")(input, [h[None], c[None]], present, has_biases, 1, 0.0, True, False, False)
     return output, h_n[0], c_n[0]
-
-
-@cache
-def stalls() -> bool:
-    """Whether this CPU is many times slower with subnormal numbers; measured once, in about a millisecond."""
-
-    def seconds(size: float) -> float:
-        x, W, best = torch.full((64, 64), size, device="cpu"), torch.full((64, 64), 0.1, device="cpu"), float("inf")
-        for _ in range(9):
-            started = time.perf_counter()
-            x @ W
-            best = min(best, time.perf_counter() - started)
-        return best
-
-    with torch.inference_mode():
-        return seconds(1e-39) > 4 * seconds(1.0)
 
 
 class Late(Function):
@@ -134,8 +119,8 @@ class Late(Function):
         """What oneDNN does not get, None, it does not compute."""
         plan, given = ctx.plan, [d for d in grads if d is not None]
         output, *tensors = ctx.saved_tensors
-        by_onednn = torch.is_grad_enabled() or any(is_batched(d) for d in given) or not many_wait(plan, grads)
-        if not given or by_onednn:
+        as_it_is = not given or torch.is_grad_enabled() or any(is_batched(d) for d in given)
+        if as_it_is or not (many_wait(plan.sizes, grads) and to_be_flushed(grads)):
             return None, *grads, *(None for _ in tensors)
         with torch.autocast("cpu", enabled=False):
             rows, W_ih, W_hh, b_ih, b_hh, *state = tensors

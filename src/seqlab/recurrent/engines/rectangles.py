@@ -1,7 +1,8 @@
 """A packed batch for a kernel that knows no lengths: its rows in rectangles, padded on the right.
 
 What the kernel computes for padding must leave c as it is, since c_n is among the results: a further input is 1 on
-padding, and its weights close the input gate and open the forget gate, so far that the sigmoid is exactly 0 and 1.
+padding, where all others are 0, and its weights close the input gate and open the forget gate, so far that the sigmoid
+is exactly 0 and 1.
 
 N batch, L length, R = sum of the lengths, H_in input_size, H hidden_size.
 """
@@ -38,7 +39,8 @@ def in_rectangles(
     flag = W_ih.new_tensor([-CLOSED, CLOSED, 0.0, 0.0]).repeat_interleave(len(W_ih) // 4)  # blocks i, f, g, o
     weights = (torch.cat((W_ih, flag.unsqueeze(1)), 1), *others)
     rows = F.pad(rows, (0, 1))  # the further input: 0 here, 1 on padding
-    padded = rows.new_ones(int(widths.sum()), rows.shape[1]).index_copy_(0, place, rows)
+    padding = F.pad(rows.new_zeros(1, rows.shape[1] - 1), (0, 1), value=1.0)  # 0, and 1 at the further input
+    padded = padding.repeat(int(widths.sum()), 1).index_copy_(0, place, rows)
 
     (h, c), outputs, finals = state, [], []
     rectangles = padded.split((lengths * at[starts]).tolist())
