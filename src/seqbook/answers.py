@@ -4,12 +4,11 @@ A number is compared as the number of steps that it holds, a word without case, 
 digest of that, salted with the exercise's id. What no digest can decide, such as a function, is put to an oracle: the
 function of `seqbook.oracles.chapterNN` that bears the exercise's id, with underscores.
 
-``python -m seqbook.answers ID ANSWER [ANSWER ...] [--step STEP]`` prints its lines for ``answers.toml``.
+`tools/answer.py` prints what ``answers.toml`` holds of an answer.
 """
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import functools
 import hashlib
@@ -165,24 +164,10 @@ def _ask_oracle(id: str, entry: dict[str, Any], answer: Any) -> str | None:
 def lines(id: str, given: list[str], step: float | None) -> str:
     """Return the lines of ``answers.toml`` that hold these answers.
 
-    >>> print(liness("half-of-eight", ["4"], 0.01))
+    >>> print(lines("half-of-eight", ["4"], 0.01))
     digest = "54a12a120ce79a9e"
     step = 0.01
     """
     keys = [digest(id, one if step is None else float(one), step) for one in given]
     single = step is not None and len(keys) == 1
     return f"digest = {json.dumps(keys[0] if single else keys)}" + ("" if step is None else f"\nstep = {step:g}")
-
-
-def main() -> None:
-    """Print the digest of an answer, for ``answers.toml``."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("id", help="the exercise")
-    parser.add_argument("answer", nargs="+", help="its number, several numbers in order, or every word that is right")
-    parser.add_argument("--step", type=float, help="of numbers: how exact; an answer is right within one step")
-    asked = parser.parse_args()
-    print(lines(asked.id, asked.answer, asked.step))
-
-
-if __name__ == "__main__":
-    main()
