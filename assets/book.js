@@ -55,8 +55,9 @@
     const buttons = document.querySelector(".article-header-buttons");
     const folds = all(".bd-article .cell > details.above-input");
     if (!buttons || !all(".bd-article .cell_input").length) return;
-    const label = make("label", { class: "code-switch" }, "Code ");
-    const select = make("select", { class: "form-select" });
+    const label = make("label", { class: "code-switch", title: "Code in view" });
+    label.append(make("i", { class: "fa-solid fa-code", "aria-hidden": "true" }), make("span", {}, "Code"));
+    const select = make("select", {});
     Object.entries({ all: "all", teaches: "what teaches", none: "none" }).forEach(([value, text]) =>
       select.append(make("option", { value }, text)));
     const show = () => {

@@ -1,4 +1,4 @@
-"""Let a link name a citation, a term, a figure or a table: `[Pascanu et al. (2013)](../book/references.md#pascanu2013)`.
+"""Let a link name a citation, a term, a figure or a table: `[Cho et al. (2014)](../book/references.md#cho2014)`.
 
 Such a link is good everywhere that a notebook is read: the book resolves it, GitHub and JupyterLab open the page. MyST
 knows only headings as the anchors of a page; here the others join them, so that a link to one that does not exist is a

@@ -16,9 +16,10 @@ BOXES = {"what to do": "what-to-do", "predict": "predict"}
 def mark(app: Sphinx, doctree: nodes.document) -> None:
     """Give each such quote its class."""
     for quote in doctree.findall(nodes.block_quote):
-        first = next(iter(quote.findall(nodes.paragraph)), None)
-        if first is not None and first.children and isinstance(first[0], nodes.strong):
-            said = re.sub(r"[\W_]+$", "", first[0].astext()).lower()
+        first = next(quote.findall(nodes.paragraph), None)
+        begin = next((part for part in first.children if part.astext()), None) if first else None  # some are empty
+        if isinstance(begin, nodes.strong):
+            said = re.sub(r"[\W_]+$", "", begin.astext()).lower()
             quote["classes"] += [BOXES[said]] if said in BOXES else []
 
 
