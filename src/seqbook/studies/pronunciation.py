@@ -141,7 +141,7 @@ def scores(model: Model, words: Words, data: Data, beam_size: int = 1) -> dict[s
         if beam_size == 1:
             found = greedy_search(model, source, LONGEST, mask)
         else:
-            found = [several[0] for several in beam_search(model, source, beam_size, LONGEST, mask)]
+            found = [several[0] for several in beam_search(model, source, beam_size, LONGEST, mask, stop="count")]
         answers.update((name, data.phonemes.decode(one.tokens)) for name, one in zip(names, found, strict=True))
     said, right = [answers[word] for word in words], list(words.values())
     exact = [answer in several for answer, several in zip(said, right, strict=True)]
