@@ -125,7 +125,7 @@ def test_the_live_figure_has_caption_and_narration_too(fourth):
     shown = explore(line, name="x", alt="{u}", caption="A line.", narration="told {u}", u=[1, 2])
     words = shown.widget().children[-1].value
     assert '<p aria-live="polite">told 1</p>' in words
-    assert "<strong>Figure 4.1</strong> A line." in words
+    assert "<strong>Figure 4.1</strong> A line.</p>" in words
 
 
 # --- tables

@@ -198,7 +198,7 @@ class Explorable:
                 row.append(play)
             rows.append(widgets.HBox(row))
         drawn, words = widgets.HTML(), widgets.HTML()
-        under = figcaption(self.name, self.label, self.caption, tag="p")
+        under = figcaption("", self.label, self.caption, tag="p")
 
         def show(frame: Frame) -> None:
             drawn.value = f'<div class="seqlab-figure"><div class="seqlab-picture">{tooltips(frame)}</div></div>'
