@@ -10,7 +10,7 @@
 
   // How much code is in view, as the reader last chose; a page opened from a file may have no memory.
   let code = "teaches";
-  try { code = localStorage.getItem("code") || code; } catch (error) { /* as if nothing was chosen */ }
+  try { code = localStorage.getItem("seqlab-code") || code; } catch (error) { /* as if nothing was chosen */ }
   root.dataset.code = code;
 
   const all = (selector, within) => [...(within || document).querySelectorAll(selector)];
@@ -68,7 +68,7 @@
     if (!select.value) select.value = "teaches"; // something else was stored under this name
     select.addEventListener("change", () => {
       show();
-      try { localStorage.setItem("code", select.value); } catch (error) { /* kept for this page alone */ }
+      try { localStorage.setItem("seqlab-code", select.value); } catch (error) { /* kept for this page alone */ }
     });
     show();
     label.append(select);

@@ -11,7 +11,7 @@ from typing import Any
 from .markup import checked_text, static, to_html, to_plain
 from .numbering import numbered
 
-PHONE = 38  # characters that fit beside each other on a phone; a wider table is stacked there, a block a row
+PHONE = 32  # characters that fit beside each other on a phone; a wider table is stacked there, a block a row
 NUMBER = re.compile(r"(?=.*\d)(?:[\d.,+\-−×eE⁻⁰¹²³⁴⁵⁶⁷⁸⁹<>≤≥≈~%±/()–\s]|\bto\b|\bof\b)+")
 EMPTY = ("", "–", "-", "—")
 
