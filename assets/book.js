@@ -50,6 +50,24 @@
     });
   }
 
+  // Folded cells that stand in a row, nothing between them, are one line that opens and closes them all.
+  function foldTogether(folds) {
+    let first = null;
+    let count = 0;
+    folds.forEach((fold) => {
+      const before = fold.parentElement.previousElementSibling;
+      if (!first || !before || !folds.includes(before.lastElementChild)) {
+        first = fold;
+        count = 1;
+        return;
+      }
+      const leader = first;
+      fold.parentElement.classList.add("folded-too");
+      leader.addEventListener("toggle", () => { fold.open = leader.open; });
+      leader.querySelector(".collapsed").textContent = `Show the code (${++count} cells)`;
+    });
+  }
+
   // The code of a page: all of it; what teaches, with the rest folded; or none, the outputs alone.
   function codeSwitch() {
     const buttons = document.querySelector(".article-header-buttons");
@@ -70,6 +88,7 @@
       show();
       try { localStorage.setItem("seqlab-code", select.value); } catch (error) { /* kept for this page alone */ }
     });
+    foldTogether(folds);
     show();
     label.append(select);
     buttons.prepend(label);

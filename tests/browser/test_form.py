@@ -82,6 +82,7 @@ def cells():
     return [
         new_markdown_cell(QUESTION),
         cell("import seqbook", None, "hide-input"),
+        cell("def power(u, T): ...", None, "hide-input"),
         cell("explore(power, ...)", moving, "hide-input"),
         new_markdown_cell("> **Predict.** What is left?\n\nSee [Figure 1.1](#fig-power), [Table 1.1](#table-1-1)."),
         new_markdown_cell("## 1. Code"),
@@ -137,7 +138,7 @@ def alt(page: Page) -> str:
 def test_the_first_figure_begins_on_the_first_screen(page, address):
     visit(page, address)
     box = page.locator("#fig-power .seqlab-picture").bounding_box()
-    assert box["y"] < 450
+    assert box["y"] < 400
     assert box["y"] + box["height"] < 900
 
 
@@ -289,11 +290,11 @@ def test_one_switch_shows_all_code_what_teaches_or_none_and_is_remembered(page, 
     switch = page.get_by_role("combobox", name="Code")
     code = page.locator(".cell_input pre").filter(has_text="column 80")
     assert switch.input_value() == "teaches"
-    assert folded(page) == [True, True]
+    assert folded(page) == [True] * 3
     assert code.is_visible()
     switch.focus()
     page.keyboard.press("Home")  # all
-    assert folded(page) == [False, False]
+    assert folded(page) == [False] * 3
     page.keyboard.press("End")  # none
     assert not page.locator(".cell_input").filter(visible=True).count()
     assert not page.locator("details.above-input > summary").filter(visible=True).count()
@@ -303,8 +304,21 @@ def test_one_switch_shows_all_code_what_teaches_or_none_and_is_remembered(page, 
     assert switch.input_value() == "none"
     assert not code.is_visible()
     switch.select_option("teaches")
-    assert folded(page) == [True, True]
+    assert folded(page) == [True] * 3
     assert code.is_visible()
+
+
+def test_folded_cells_in_a_row_are_one_line(page, address):
+    visit(page, address)
+    line = page.locator("details.above-input > summary").filter(visible=True)
+    assert line.inner_text() == "Show the code (3 cells)"
+    line.press("Enter")
+    page.wait_for_function("[...document.querySelectorAll('details.above-input')].every(fold => fold.open)")
+    assert page.get_by_text("def power").is_visible()
+    assert page.get_by_text("explore(power").is_visible()
+    line.press("Enter")
+    page.get_by_text("explore(power").wait_for(state="hidden")
+    assert folded(page) == [True] * 3
 
 
 def test_a_page_without_code_has_no_switch(page, book):
