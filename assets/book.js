@@ -55,7 +55,8 @@
     let first = null;
     let count = 0;
     folds.forEach((fold) => {
-      const before = fold.parentElement.previousElementSibling;
+      let before = fold.parentElement.previousElementSibling;
+      while (before && before.matches(".cell") && !before.children.length) before = before.previousElementSibling;
       if (!first || !before || !folds.includes(before.lastElementChild)) {
         first = fold;
         count = 1;

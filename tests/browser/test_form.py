@@ -82,6 +82,7 @@ def cells():
     return [
         new_markdown_cell(QUESTION),
         cell("import seqbook", None, "hide-input"),
+        cell("u = 0.9", None, "remove-input"),
         cell("def power(u, T): ...", None, "hide-input"),
         cell("explore(power, ...)", moving, "hide-input"),
         new_markdown_cell("> **Predict.** What is left?\n\nSee [Figure 1.1](#fig-power), [Table 1.1](#table-1-1)."),
