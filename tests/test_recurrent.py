@@ -140,6 +140,7 @@ SITUATIONS = {
         lambda: inside(torch.autocast("cpu", **half), seqlab.GRU(3, 5, reset_after=False))
     ],
     "a GPU": [lambda kind=kind: on_gpu(kind(3, 5)) for kind in LAYERS],
+    "a GPU, and a `GradientMonitor` watches": [lambda kind=kind: on_gpu(gradient_watched(kind)) for kind in LAYERS],
     "`torch.func`: grad, jacrev, vmap, ...": [lambda kind=kind: under_grad(kind(3, 5)) for kind in LAYERS],
     "forward-mode differentiation": [lambda kind=kind: inside(forward_ad.dual_level(), kind(3, 5)) for kind in LAYERS],
     "`torch.export`": [lambda kind=kind: exported(kind(3, 5)) for kind in LAYERS],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import itertools
 from collections.abc import Collection, Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -36,6 +37,10 @@ def meaning(node: Any) -> Any:
     """A syntax tree as tuples, without strings that stand alone and empty fields, which differ between Pythons."""
     if isinstance(node, list):
         return [meaning(part) for part in node if not is_text(part)]
+    if isinstance(node, ast.JoinedStr):  # some Pythons leave the text of an f-string in more pieces than others
+        pieces = itertools.groupby(map(meaning, node.values), key=lambda piece: piece[0] == "Constant")
+        texts = ["".join(piece[1][1] for piece in some) if text else list(some) for text, some in pieces]
+        return ("JoinedStr", *filter(None, texts))
     if isinstance(node, ast.AST):
         fields = [(name, meaning(value)) for name, value in ast.iter_fields(node) if value is not None and value != []]
         return (type(node).__name__, *fields)
@@ -124,7 +129,7 @@ class Sources:
         yield from (use for bound, use in exports.items() if bound in named | {name})
         if name not in exports and f"{module}.{name}" in self.files:
             yield f"{module}.{name}", NOTHING
-        elif name not in {NOTHING, *exports, *defined(own)}:
+        elif name not in {NOTHING, *exports, *defined(self.tree(module))}:
             yield from self.uses_of(module)
 
     def exports(self, module: str) -> dict[str, Use]:

@@ -145,7 +145,7 @@ def test_cards_turn_by_key(opened):
 
 
 def test_the_ledger_holds_every_claim_and_leads_to_its_cell(site, page):
-    from seqlab.book import registry
+    from seqbook import registry
 
     visit(page, f"{site}/book/claims.html")
     rows = page.locator("table tbody tr").all_inner_texts()

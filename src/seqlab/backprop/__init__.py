@@ -14,7 +14,7 @@ stays in the loop over time is the recurrence alone. The derivation has the same
    product: dW_ih = Σ da_t x_tᵀ, dW_hh = Σ da_t h_{t-1}ᵀ, db = Σ da_t. So is dx_t = W_ihᵀ da_t, for all t.
 
 ``passes`` holds steps 3 and 4, with the factors of each cell; ``sequence`` steps 2 and 5, which all cells share;
-``functions`` what can be called.
+``functions`` what can be called; ``graphs`` records the passes on a GPU and replays them.
 
 Where it differs from autograd: under a loss that leaves out many steps, such as one on the last step, the gradient may
 shrink until its numbers are subnormal, below 1e-38 in float32 and 2e-308 in float64. Some CPUs calculate with those up

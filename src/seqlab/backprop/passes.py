@@ -9,7 +9,6 @@ R rows = sum of sizes, N batch, H_in input_size, H hidden_size, G = blocks * H.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -313,9 +312,7 @@ def previous(states: Tensor, sizes: list[int]) -> Tensor:
     N = len(states) - sum(sizes)
     if sizes[-1] == N:
         return states[:-N]
-    cpu: Any = {"device": "cpu"}
-    sizes_before = torch.tensor([N, *sizes[:-1]], **cpu).repeat_interleave(torch.tensor(sizes, **cpu))
-    return states.index_select(0, (torch.arange(N, len(states), **cpu) - sizes_before).to(states.device))
+    return torch.cat(around(states, sizes)[0])
 
 
 def backwards(flush: bool, *totals: Sequence[Tensor]) -> Iterator[int]:

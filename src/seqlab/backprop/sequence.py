@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -12,7 +12,8 @@ from torch.autograd import Function
 
 from .._torch import forward_mode, is_batched, transforming
 from ..checks import check_step
-from .passes import Pass, Weights
+from .graphs import graphed
+from .passes import Pass, Tensors, Weights
 
 Receiver = Callable[[dict[str, Tensor]], object]
 Monitor = Callable[[dict[str, Tensor]], Receiver | None]
@@ -26,6 +27,11 @@ class Plan(NamedTuple):
     last: Any  # index of the final states in a buffer of states
     monitor: Monitor | None
 
+    @property
+    def key(self) -> tuple[Hashable, ...]:
+        """What a run depends on beside its tensors; the final states' index follows from the sizes."""
+        return (type(self.cell), *vars(self.cell).values(), *self.sizes)
+
 
 class _Sequence(Function):
     """The node in autograd's graph: input (R, H_in), output (R, H)."""
@@ -35,8 +41,13 @@ class _Sequence(Function):
         ctx: Any, plan: Plan, input: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Any, b_hh: Any, *state: Tensor
     ) -> tuple[Tensor, ...]:
         """Output and final states, copied, so that the caller may change them: backward needs the buffers."""
+        cell, sizes = plan.cell, plan.sizes
         biases = (W_hh.new_zeros(len(W_hh)) if b is None else b for b in (b_ih, b_hh))
-        buffers = plan.cell.forward(input, state, plan.sizes, W_ih, W_hh, *biases)
+
+        def compute(input: Tensor, *others: Tensor) -> Tensors:
+            return cell.forward(input, others[4:], sizes, *others[:4])
+
+        buffers: Any = graphed(("forward", *plan.key), compute, input, W_ih, W_hh, *biases, *state)
         ctx.plan = plan
         ctx.receive = plan.monitor and plan.monitor(_named(plan, buffers))
         ctx.save_for_backward(input, W_ih, W_hh, b_ih, b_hh, *state, *buffers)
@@ -54,10 +65,10 @@ class _Sequence(Function):
         with torch.autocast(tensors[0].device.type, enabled=False):
             batched = any(grad is not None and is_batched(grad) for grad in grads)
             if not (batched or torch.is_grad_enabled()):
-                return None, *gradients(plan, needs, tensors, buffers, grads, ctx.receive)
+                return None, *_by_hand(plan, needs, tensors, buffers, grads, ctx.receive)
             if ctx.receive is not None and not batched:
                 with torch.no_grad():
-                    gradients(plan, [False] * len(needs), tensors, buffers, grads, ctx.receive)
+                    _by_hand(plan, (False,) * len(needs), tensors, buffers, grads, ctx.receive)
             return None, *_by_loop(plan, needs, tensors, grads)
 
 
@@ -103,8 +114,8 @@ def gradients(
     # Subnormal numbers cost a CPU up to a hundred times the time. What is watched is shown as it is.
     flush = receive is None and W_hh.device.type == "cpu" and many_wait(plan, grads)
     rows = list(accumulate(sizes, initial=0))  # where each step starts
-    # Blocks of steps, small enough for the processor's cache.
-    block = -(-L // max(1, R // max(512, 2**17 // len(W_hh)), L // 128))
+    # Blocks of steps, small enough for the processor's cache; on a GPU one, since its time goes by the operations.
+    block = L if W_hh.is_cuda else -(-L // max(1, R // max(512, 2**17 // len(W_hh)), L // 128))
     for stop in range(L, 0, -block):
         start = max(0, stop - block)
         here, states = slice(rows[start], rows[stop]), slice(N + rows[start - 1] if start else 0, N + rows[stop])
@@ -133,6 +144,25 @@ def gradients(
         receive(_named(plan, totals))
     d_state = [total[:N] if need else None for total, need in zip(totals, needs[5:], strict=True)]
     return [d_input, d_W_ih, d_W_hh, d_b_ih, d_b_hh, *d_state]
+
+
+def _by_hand(
+    plan: Plan, needs: tuple[bool, ...], tensors: Any, buffers: Any, grads: Any, receive: Receiver | None
+) -> Sequence[Tensor | None]:
+    """:func:`gradients`, as a function of tensors alone that a CUDA graph can replay."""
+    bare, watched, count = plan._replace(monitor=None), receive is not None, len(buffers)
+
+    def compute(*inputs: Tensor) -> list[Tensor | None]:
+        totals: dict[str, Tensor] = {}
+        weights, buffers, grads = inputs[:3], inputs[3 : 3 + count], inputs[3 + count :]
+        found = gradients(bare, needs, weights, buffers, grads, totals.update if watched else None)
+        return [*found, *totals.values()]
+
+    key = ("backward", *plan.key, needs, watched)
+    results: Any = graphed(key, compute, *tensors[:3], *buffers, *grads)  # of the tensors it needs x, W_ih and W_hh
+    if receive is not None:
+        receive(dict(zip(plan.cell.names, results[len(needs) :], strict=True)))
+    return results[: len(needs)]
 
 
 def _by_loop(plan: Plan, needs: Sequence[bool], tensors: Any, grads: Any) -> list[Tensor | None]:

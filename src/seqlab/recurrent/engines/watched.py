@@ -44,7 +44,8 @@ def obstacle(call: Call) -> str:
         return "a packed batch has no step for all sequences at once"
     if "weight_hr" in call.weights[0][0]:
         return "a projection hides the gates behind it"
-    if torch.is_autocast_enabled(call.data.device.type):
+    device = call.data.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         return "autocast is on, which would change the dtype inside"
     return kernel.obstacle(call._replace(gradient_watchers=()))
 
