@@ -36,7 +36,7 @@ def add_anchors(app: Sphinx, doctree: nodes.document) -> None:
 
 def numbers(doctree: nodes.document) -> dict[str, str]:
     """Return the anchors of the figures and tables that cells of the page show, with their numbers."""
-    found = {}
+    found: dict[str, str] = {}
     for output in doctree.findall(nodes.raw):
         anchors = re.findall(r'<(?:figure|div) class="seqlab-(?:figure|table)[^"]*" id="([^"]+)"', output.astext())
         label = re.search(r"<strong>((?:Figure|Table) \d+\.\d+)</strong>", output.astext())

@@ -7,13 +7,11 @@ parameters from it, and only the step itself is written here.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .checks import check_cell_state, check_nonlinearity, check_pair, check_sizes, check_step
+from .checks import Device, check_cell_state, check_nonlinearity, check_pair, check_sizes, check_step
 
 __all__ = ["GRUCell", "LSTMCell", "RNNCell", "gru_step", "lstm_step", "rnn_step"]
 
@@ -199,8 +197,8 @@ class RNNCell(nn.RNNCell):
         hidden_size: int,
         bias: bool = True,
         nonlinearity: str = "tanh",
-        device: Any = None,
-        dtype: Any = None,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         check_sizes("RNNCell", input_size=input_size, hidden_size=hidden_size)
         check_nonlinearity("RNNCell", nonlinearity)
@@ -230,7 +228,12 @@ class LSTMCell(nn.LSTMCell):
     """
 
     def __init__(
-        self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         check_sizes("LSTMCell", input_size=input_size, hidden_size=hidden_size)
         super().__init__(input_size, hidden_size, bias, device, dtype)
@@ -265,8 +268,8 @@ class GRUCell(nn.GRUCell):
         input_size: int,
         hidden_size: int,
         bias: bool = True,
-        device: Any = None,
-        dtype: Any = None,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
         *,
         reset_after: bool = True,
     ) -> None:

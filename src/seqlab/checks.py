@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+Device = torch.device | str | int | None
+
 
 def check_sizes(who: str, least: int = 1, **sizes: Any) -> None:
     """Every size is an integer of at least ``least``."""

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .checks import check_like, check_sizes
+from .checks import Device, check_like, check_sizes
 
 __all__ = ["DilatedBlock", "DilatedStack", "receptive_field"]
 
@@ -86,8 +86,8 @@ class DilatedBlock(nn.Module):
         kernel_size: int = 2,
         dilation: int = 1,
         residual: bool = True,
-        device: Any = None,
-        dtype: Any = None,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         check_sizes("DilatedBlock", hidden_size=hidden_size, kernel_size=kernel_size, dilation=dilation)
         super().__init__()
@@ -161,8 +161,8 @@ class DilatedStack(nn.Module):
         hidden_size: int,
         dilations: Sequence[int],
         kernel_size: int = 2,
-        device: Any = None,
-        dtype: Any = None,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         check_sizes("DilatedStack", input_size=input_size, hidden_size=hidden_size)
         if len(dilations) == 0:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .cells import GRUCell
-from .checks import check_like, check_sizes
+from .checks import Device, check_like, check_sizes
 
 __all__ = ["ContentMemory", "ContentMemoryCell", "content_weights", "read", "write"]
 
@@ -169,7 +169,13 @@ class ContentMemoryCell(nn.Module):
     """
 
     def __init__(
-        self, input_size: int, hidden_size: int, slots: int, width: int, device: Any = None, dtype: Any = None
+        self,
+        input_size: int,
+        hidden_size: int,
+        slots: int,
+        width: int,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         who = "ContentMemoryCell"
         check_sizes(who, input_size=input_size, hidden_size=hidden_size, slots=slots, width=width)
@@ -241,8 +247,8 @@ class ContentMemory(nn.Module):
         slots: int,
         width: int,
         batch_first: bool = False,
-        device: Any = None,
-        dtype: Any = None,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.cell = ContentMemoryCell(input_size, hidden_size, slots, width, device, dtype)

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from .._torch import is_batched, tanh_backward_
-from ..checks import check_sizes
+from ..checks import Device, check_sizes
 from .common import SourceAttention, transformed, uniform
 
 KEEP = {"cpu": 2**19}  # numbers, 2 MB in float32; a decoder that asks step by step keeps as much at every step
@@ -178,8 +178,8 @@ class AdditiveAttention(SourceAttention):
         key_size: int,
         hidden_size: int,
         normed: bool = False,
-        device: Any = None,
-        dtype: Any = None,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         check_sizes("AdditiveAttention", query_size=query_size, key_size=key_size, hidden_size=hidden_size)
         super().__init__()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .._torch import forward_mode, is_batched, transforming
-from ..checks import check_like
+from ..checks import Device, check_like
 
 
 class ProjectedKeys(NamedTuple):
@@ -36,7 +36,7 @@ class ProjectedKeys(NamedTuple):
     key_padding_mask: Tensor | None = None
 
 
-def causal_mask(length: int, device: Any = None) -> Tensor:
+def causal_mask(length: int, device: Device = None) -> Tensor:
     """The mask of a sequence that attends to itself and must not see what comes later; True = ignore.
 
     Args:

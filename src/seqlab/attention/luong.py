@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import check_sizes
+from ..checks import Device, check_sizes
 from .additive import additive_score
 from .common import ProjectedKeys, SourceAttention, check_padding_at_end, masked_softmax, uniform
 
@@ -86,8 +86,8 @@ class LuongAttention(SourceAttention):
         window: str | None = None,
         half_width: int = 10,
         hidden_size: int | None = None,
-        device: Any = None,
-        dtype: Any = None,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         key_size = query_size if key_size is None else key_size
         hidden_size = query_size if hidden_size is None else hidden_size

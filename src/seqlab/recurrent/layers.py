@@ -3,13 +3,11 @@ D directions."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
 from ..cells import gru_step, lstm_step, rnn_step
-from ..checks import check_nonlinearity
+from ..checks import Device, check_nonlinearity
 from .call import State, Weights
 from .network import Recurrent
 
@@ -51,8 +49,8 @@ class RNN(Recurrent[torch.Tensor], nn.RNN):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
-        device: Any = None,
-        dtype: Any = None,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
         *,
         backend: str = "auto",
     ) -> None:
@@ -108,8 +106,8 @@ class LSTM(Recurrent[tuple[torch.Tensor, torch.Tensor]], nn.LSTM):
         dropout: float = 0.0,
         bidirectional: bool = False,
         proj_size: int = 0,
-        device: Any = None,
-        dtype: Any = None,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
         *,
         backend: str = "auto",
     ) -> None:
@@ -119,8 +117,8 @@ class LSTM(Recurrent[tuple[torch.Tensor, torch.Tensor]], nn.LSTM):
                 f"LSTM: expected proj_size from 0, for none, to below hidden_size={hidden_size}, got {proj_size!r}"
             )
         options = {"bias": bias, "batch_first": batch_first, "dropout": dropout, "bidirectional": bidirectional}
-        options |= {"proj_size": proj_size, "device": device, "dtype": dtype}
-        super().__init__(input_size, hidden_size, num_layers, **options)
+        options["proj_size"] = proj_size
+        super().__init__(input_size, hidden_size, num_layers, **options, device=device, dtype=dtype)
 
     def step(self, input: torch.Tensor, state: State, weights: Weights) -> State:
         """See :func:`seqlab.cells.lstm_step`."""
@@ -165,8 +163,8 @@ class GRU(Recurrent[torch.Tensor], nn.GRU):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
-        device: Any = None,
-        dtype: Any = None,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
         *,
         backend: str = "auto",
         reset_after: bool = True,

@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 
 from .._tokens import embed
 from ..attention import ProjectedKeys
-from ..checks import check_dropout, check_sizes
+from ..checks import Device, check_dropout, check_sizes
 from .encoder import Encoded
 from .parts import context_size, make_layer
 from .sampling import draw, toss
@@ -121,8 +121,8 @@ class Decoder(nn.Module):
         cell: str | Callable[..., nn.RNNBase] = "gru",
         num_layers: int = 1,
         dropout: float = 0.0,
-        device: Any = None,
-        dtype: Any = None,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         who, E, H, M = "Decoder", embedding_dim, hidden_size, memory_size
         check_sizes(who, num_tokens=num_tokens, embedding_dim=E, hidden_size=H, memory_size=M, num_layers=num_layers)

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from .._tokens import embed
 from ..attention.common import check_key_padding_mask, check_padding_at_end
-from ..checks import check_sizes
+from ..checks import Device, check_sizes
 from .parts import make_layer
 
 
@@ -90,8 +91,8 @@ class Encoder(nn.Module):
         num_layers: int = 1,
         bidirectional: bool = False,
         dropout: float = 0.0,
-        device: Any = None,
-        dtype: Any = None,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         check_sizes("Encoder", num_tokens=num_tokens, embedding_dim=embedding_dim)
         super().__init__()

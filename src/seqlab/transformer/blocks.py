@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..attention import MultiheadAttention, ProjectedKeys, causal_mask
 from ..attention.common import check_sequence
-from ..checks import check_dropout, check_like, check_sizes
+from ..checks import Device, check_dropout, check_like, check_sizes
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu}
 
@@ -33,8 +33,8 @@ class _Block(nn.Module):
         activation: str = "relu",
         *,
         norm_first: bool = False,
-        device: Any = None,
-        dtype: Any = None,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         who = type(self).__name__
         check_sizes(who, d_model=d_model, nhead=nhead, dim_feedforward=dim_feedforward)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .._tokens import check_tokens, embed
 from ..attention.common import check_key_padding_mask, check_padding_at_end
-from ..checks import check_dropout, check_sizes
+from ..checks import Device, check_dropout, check_sizes
 from .positions import LearnedPositions, SinusoidalPositions
 from .stacks import Cache, TransformerDecoder, TransformerEncoder
 
@@ -74,8 +74,8 @@ class TokenEmbedding(nn.Module):
         d_model: int,
         max_length: int | None = None,
         dropout: float = 0.0,
-        device: Any = None,
-        dtype: Any = None,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         check_sizes("TokenEmbedding", num_tokens=num_tokens, d_model=d_model)
         check_dropout("TokenEmbedding", dropout)
@@ -147,8 +147,8 @@ class Transformer(nn.Module):
         activation: str = "relu",
         *,
         norm_first: bool = False,
-        device: Any = None,
-        dtype: Any = None,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         place: dict[str, Any] = {"device": device, "dtype": dtype}
@@ -231,8 +231,8 @@ class LanguageModel(nn.Module):
         activation: str = "relu",
         *,
         norm_first: bool = False,
-        device: Any = None,
-        dtype: Any = None,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         place: dict[str, Any] = {"device": device, "dtype": dtype}

@@ -6,13 +6,11 @@ int, or a tensor (N) where the sequences are at different positions.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from ..attention.common import check_sequence
-from ..checks import check_like, check_sizes
+from ..checks import Device, check_like, check_sizes
 
 
 class SinusoidalPositions(nn.Module):
@@ -95,7 +93,7 @@ class LearnedPositions(nn.Module):
     torch.Size([2, 3, 4])
     """
 
-    def __init__(self, max_length: int, d_model: int, device: Any = None, dtype: Any = None) -> None:
+    def __init__(self, max_length: int, d_model: int, device: Device = None, dtype: torch.dtype | None = None) -> None:
         check_sizes("LearnedPositions", max_length=max_length, d_model=d_model)
         super().__init__()
         self.weight = nn.Parameter(torch.empty(max_length, d_model, device=device, dtype=dtype).normal_(std=0.02))

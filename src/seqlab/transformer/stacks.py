@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..attention import ProjectedKeys
-from ..checks import check_sizes
+from ..checks import Device, check_sizes
 from .blocks import DecoderBlock, EncoderBlock
 
 Cache = tuple[ProjectedKeys, ...]  # of each layer keys and values, (N, nhead, S, E / nhead)
@@ -54,8 +55,8 @@ class TransformerEncoder(nn.Module):
         activation: str = "relu",
         *,
         norm_first: bool = False,
-        device: Any = None,
-        dtype: Any = None,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         check_sizes("TransformerEncoder", num_layers=num_layers)
         super().__init__()
@@ -125,8 +126,8 @@ class TransformerDecoder(nn.Module):
         activation: str = "relu",
         *,
         norm_first: bool = False,
-        device: Any = None,
-        dtype: Any = None,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         check_sizes("TransformerDecoder", num_layers=num_layers)
         super().__init__()

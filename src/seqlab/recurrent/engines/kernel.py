@@ -5,6 +5,9 @@ They are cuDNN's on a GPU, oneDNN's for an LSTM in float32 on a CPU, and else a 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch.nn.utils.rnn import PackedSequence
 
@@ -35,10 +38,14 @@ def run(call: Call) -> tuple[Input, State]:
     first = call.weights[0]
     hx = list(initial) if call.kind == "LSTM" else initial[0]
     settings = ("bias_ih" in first[0], len(call.weights), call.dropout, call.training, len(first) == 2)
-    name = {"LSTM": "lstm", "GRU": "gru", "RNN": f"rnn_{call.options.get('nonlinearity')}"}[call.kind]
     weights = list(call.each_weight())
     if isinstance(call.input, PackedSequence):
-        output, *final = kernel(name)(call.input.data, call.input.batch_sizes, hx, weights, *settings)
+        output, *final = operation(call)(call.input.data, call.input.batch_sizes, hx, weights, *settings)
     else:
-        output, *final = kernel(name)(call.input, hx, weights, *settings, False)
+        output, *final = operation(call)(call.input, hx, weights, *settings, False)
     return call.unsorted(output, tuple(final))
+
+
+def operation(call: Call) -> Callable[..., Any]:
+    """torch's operation for this kind of layer."""
+    return kernel({"LSTM": "lstm", "GRU": "gru", "RNN": f"rnn_{call.options.get('nonlinearity')}"}[call.kind])

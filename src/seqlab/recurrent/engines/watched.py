@@ -27,7 +27,6 @@ from torch.autograd import Function
 from torch.nn.utils.rnn import PackedSequence
 
 from ..._torch import is_batched
-from ..._torch import kernel as torch_kernel
 from ..call import Call, Input, State, Weights
 from ..watch import Receiver, tell
 from . import kernel
@@ -60,12 +59,11 @@ def run(call: Call) -> tuple[Input, State]:
         biases = [weights[name] for name in ("bias_ih", "bias_hh") if name in weights]
         seen = Seen()
         wide_x, wide_W = Probe.apply(seen, x, W_ih, W_hh, *biases, *state)
-        name = {"LSTM": "lstm", "GRU": "gru", "RNN": f"rnn_{call.options.get('nonlinearity')}"}[call.kind]
         hx: Any = [s.unsqueeze(0) for s in state] if call.kind == "LSTM" else state[0].unsqueeze(0)
         settings = (bool(biases), 1, 0.0, True, False, False)
         with warnings.catch_warnings():  # cuDNN would have all weights in one piece of memory
             warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk")
-            results = torch_kernel(name)(wide_x, hx, [wide_W, W_hh, *biases], *settings)
+            results = kernel.operation(call)(wide_x, hx, [wide_W, W_hh, *biases], *settings)
         output, *final = Arrival.apply(seen, results[0], *(s[0] for s in results[1:]))
         with torch.no_grad():
             h_before = torch.cat((state[0].unsqueeze(0), output[:-1]))
