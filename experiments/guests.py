@@ -1,6 +1,6 @@
 """Six guests, six drinks, one question: which reader learns to answer, after how much training, and what is in its way?
 
-Every network is trained at three learning rates with ten seeds each, for several numbers of updates. The rate is chosen
+Every network is trained at four learning rates with ten seeds each, for several numbers of updates. The rate is chosen
 on sentences that no network was trained on, by the mean of the seeds; the numbers are from other sentences again.
 
     python experiments/guests.py    # minutes on a GPU, an hour or two without; stop and go on as you like
@@ -18,7 +18,7 @@ from torch import nn
 
 from seqbook.studies.guests import Attention, Recurrent, Shortcut, Task, accuracy, lone_drink, orders, train
 
-RATES, SEEDS = (3e-3, 1e-2, 3e-2), 10
+RATES, SEEDS = (3e-3, 1e-2, 3e-2, 1e-1), 10
 SHORT, LONG = (250, 500, 2000), (250, 500, 2000, 8000)
 CHOICE, TEST = 1000, 2000  # seeds of the sentences
 
