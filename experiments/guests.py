@@ -66,6 +66,11 @@ def trained(build: Build, make: Make, updates: int) -> nn.Module:
     return reader
 
 
+def computer(results: dict) -> str:
+    """Where the networks were trained; `made with` names the CPU beside it."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
 def shares(reader: nn.Module, make: Make, seed: int) -> Any:
     """Share right after the whole sentence (rates, seeds, questions)."""
     found = accuracy(reader, make, len(RATES) * SEEDS, seed)
@@ -124,7 +129,7 @@ def main() -> None:
     parts |= {f"elsewhere: {name}": functools.partial(elsewhere, build=build) for name, build in MOVED.items()}
     record(
         "guests",
-        parts | {"longer: attention": longer},
+        {"trained on": computer} | parts | {"longer: attention": longer},
         about="Which drink did a guest order? Share right by reader, updates, place and kind of question",
         settings={
             "rates": RATES,

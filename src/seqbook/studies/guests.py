@@ -10,7 +10,7 @@ Shapes: S networks, N sentences, L words, M moments at which somebody asks, Q qu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -42,7 +42,7 @@ class Task(NamedTuple):
     words: Tensor  # (S, N, L)
     questions: Tensor  # (S, N, Q), each a word
     answers: Tensor  # (S, N, Q), each a drink
-    moments: tuple[int, ...]  # M numbers of words, after which each question is asked
+    every: int  # each question is asked after every so many words: M = L / every
     counts: Tensor  # (M, Q), True where the answer has been read by then
 
 
@@ -82,23 +82,23 @@ def orders(
     words = torch.stack([guests, drinks], -1).flatten(2)
     questions = guests if by == "name" else (PLACES + torch.arange(present, device=device)).expand_as(guests)
     counts = torch.ones(present, present, dtype=torch.bool, device=device).tril()
-    return Task(words, questions, drinks, tuple(range(2, 2 * present + 1, 2)), counts)
+    return Task(words, questions, drinks, 2, counts)
 
 
-def lone_drink(S: int, N: int, generator: torch.Generator, *, places: Sequence[int], length: int = 10) -> Task:
+def lone_drink(S: int, N: int, generator: torch.Generator, *, places: range, length: int = 10) -> Task:
     """Sentences of names with one drink at one of ``places`` (from 0), and the question which drink it was.
 
-    >>> task = lone_drink(1, 2, torch.Generator().manual_seed(0), places=[3], length=5)
-    >>> bool((task.words[..., 3] == task.answers[..., 0]).all()), task.moments
-    (True, (5,))
+    >>> task = lone_drink(1, 2, torch.Generator().manual_seed(0), places=range(3, 4), length=5)
+    >>> bool((task.words[..., 3] == task.answers[..., 0]).all()), task.every
+    (True, 5)
     """
     device = generator.device
     words = torch.randint(NAMES, NAMES + len(GUESTS), (S, N, length), generator=generator, device=device)
     answers = torch.randint(len(DRINKS), (S, N, 1), generator=generator, device=device)
-    chosen = torch.randint(len(places), (S, N, 1), generator=generator, device=device)
-    words.scatter_(2, torch.tensor(places, device=device)[chosen], answers)
+    chosen = torch.randint(places.start, places.stop, (S, N, 1), generator=generator, device=device)
+    words.scatter_(2, chosen, answers)
     questions = torch.full_like(answers, WHICH)
-    return Task(words, questions, answers, (length,), torch.ones(1, 1, dtype=torch.bool, device=device))
+    return Task(words, questions, answers, length, torch.ones(1, 1, dtype=torch.bool, device=device))
 
 
 class Linear(nn.Module):
@@ -170,9 +170,9 @@ class Recurrent(nn.Module):
         N, Q = task.questions.shape[1:]
         if self.first:  # each question has its own reading
             words = torch.cat([task.questions[..., None], task.words[:, :, None].expand(-1, -1, Q, -1)], -1)
-            states = self.states(words.flatten(1, 2))[:, :, list(task.moments)]
+            states = self.states(words.flatten(1, 2))[:, :, task.every :: task.every]
             return self.answer(states.unflatten(1, (N, Q)).transpose(2, 3))
-        states = self.states(task.words)[:, :, [moment - 1 for moment in task.moments], None]
+        states = self.states(task.words)[:, :, task.every - 1 :: task.every, None]
         states, asked = states.expand(-1, -1, -1, Q, -1), self.embedding(task.questions)[:, :, None]
         if self.hidden is None:
             return self.answer(self.step(self.input(asked), states))
@@ -197,10 +197,11 @@ class Shortcut(nn.Module):
     def forward(self, task: Task) -> Tensor:
         """Scores of the drinks (S, N, M, Q, D)."""
         if self.window is None:
-            read = self.embedding(task.words).cumsum(2)[:, :, [moment - 1 for moment in task.moments]]
+            read = self.embedding(task.words).cumsum(2)[:, :, task.every - 1 :: task.every]
         else:
             x = self.embedding(F.pad(task.words, (self.window, 0), value=NOTHING))
-            read = torch.stack([x[:, :, m : m + self.window].flatten(2) for m in task.moments], 2)
+            ends = range(task.every, x.shape[2] - self.window + 1, task.every)
+            read = torch.stack([x[:, :, end : end + self.window].flatten(2) for end in ends], 2)
         hidden = self.summary(read)[:, :, :, None] + self.question(task.questions)[:, :, None]
         return self.answer(torch.relu(hidden))
 
@@ -228,8 +229,8 @@ class Attention(nn.Module):
         if self.left is not None:
             keys = keys + F.pad(self.left(task.words[..., :-1]), (0, 0, 1, 0))
         scores = self.query(self.embedding(task.questions)) @ self.key(keys).mT / keys.shape[-1] ** 0.5
-        read = torch.tensor(task.moments, device=scores.device)[:, None]
-        unread = torch.arange(scores.shape[-1], device=scores.device) >= read  # (M, L)
+        place = torch.arange(scores.shape[-1], device=scores.device)
+        unread = place > place[task.every - 1 :: task.every, None]  # (M, L)
         return scores[:, :, None].masked_fill(unread[:, None], float("-inf")).softmax(-1)
 
     def forward(self, task: Task) -> Tensor:
