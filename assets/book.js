@@ -1,4 +1,5 @@
-// What the pages need beyond the theme: colours before the first paint, a few mends for screen readers, and slides.
+// What the pages need beyond the theme: colours before the first paint, a few mends for screen readers, a switch for
+// the code in view, and slides.
 "use strict";
 (function () {
   const root = document.documentElement;
@@ -6,6 +7,11 @@
   // Loaded in the head: the theme would log an error on a first visit, and show a dark page light for a moment.
   root.dataset.mode = root.dataset.mode || "auto";
   if (root.dataset.mode === "auto") root.dataset.theme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+
+  // How much code is in view, as the reader last chose; a page opened from a file may have no memory.
+  let code = "teaches";
+  try { code = localStorage.getItem("code") || code; } catch (error) { /* as if nothing was chosen */ }
+  root.dataset.code = code;
 
   const all = (selector, within) => [...(within || document).querySelectorAll(selector)];
   function make(tag, attributes, text) {
@@ -42,6 +48,31 @@
       next.deleteData(0, mark[0].length);
       kept.append(formula, mark[0]);
     });
+  }
+
+  // The code of a page: all of it; what teaches, with the rest folded; or none, the outputs alone.
+  function codeSwitch() {
+    const buttons = document.querySelector(".article-header-buttons");
+    const folds = all(".bd-article .cell > details.above-input");
+    if (!buttons || !all(".bd-article .cell_input").length) return;
+    const label = make("label", { class: "code-switch", title: "Code in view" });
+    label.append(make("i", { class: "fa-solid fa-code", "aria-hidden": "true" }), make("span", {}, "Code"));
+    const select = make("select", {});
+    Object.entries({ all: "all", teaches: "what teaches", none: "none" }).forEach(([value, text]) =>
+      select.append(make("option", { value }, text)));
+    const show = () => {
+      root.dataset.code = select.value;
+      folds.forEach((fold) => { fold.open = select.value === "all"; });
+    };
+    select.value = code;
+    if (!select.value) select.value = "teaches"; // something else was stored under this name
+    select.addEventListener("change", () => {
+      show();
+      try { localStorage.setItem("code", select.value); } catch (error) { /* kept for this page alone */ }
+    });
+    show();
+    label.append(select);
+    buttons.prepend(label);
   }
 
   // Slides: a chapter without its prose. Every section is a slide. Of what stands in it directly, paragraphs and code
@@ -173,5 +204,5 @@
     });
   }
 
-  document.addEventListener("DOMContentLoaded", () => { mend(); keepTogether(); slides(); });
+  document.addEventListener("DOMContentLoaded", () => { mend(); keepTogether(); codeSwitch(); slides(); });
 })();

@@ -41,13 +41,17 @@ LIBRARY: dict[str, set[str]] = {
 }
 BOOK: dict[str, set[str]] = {
     "markup": set(),
+    "numbering": set(),
     "cards": {"markup"},
     "quiz": {"markup"},
-    "exercises": set(),
+    "oracles": {"seqlab"},
+    "answers": {"oracles"},
+    "exercises": {"answers"},
+    "tables": {"markup", "numbering"},
     "claims": set(),
     "recorded": set(),
     "plotting": set(),
-    "interactive": {"markup", "plotting"},
+    "interactive": {"markup", "numbering", "plotting"},
     "studies": {"seqlab"},
 }
 TABLES = {"seqlab": LIBRARY, "seqbook": BOOK}

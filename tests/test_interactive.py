@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-import seqbook.interactive.figure
+import seqbook.interactive.explorable
 from seqbook.interactive import choice, explore, slider, steps
 from seqbook.interactive.svg import _path, pieces, to_svg
 from seqbook.plotting import INK, gradient_profile, hover, new_figure
@@ -246,7 +246,7 @@ def test_an_error_names_figure_and_setting():
 
 
 def test_a_figure_that_is_too_heavy_is_refused(monkeypatch):
-    monkeypatch.setattr(seqbook.interactive.figure, "LIMIT", 5000)
+    monkeypatch.setattr(seqbook.interactive.explorable, "LIMIT", 5000)
     with pytest.raises(
         ValueError, match=r"expected figure 'line' to weigh at most 5 KB compressed, got \d+ KB in 9 fr"
     ):
@@ -271,7 +271,7 @@ def test_text_beyond_the_edge_is_warned_of():
 @pytest.fixture
 def live(monkeypatch):
     """As if a kernel ran."""
-    monkeypatch.setattr(seqbook.interactive.figure, "_live", lambda: True)
+    monkeypatch.setattr(seqbook.interactive.explorable, "_live", lambda: True)
 
 
 def find(widget, name):

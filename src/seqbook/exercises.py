@@ -1,4 +1,8 @@
-"""Checks of exercises: they say *right*, or what is off, and let an unanswered chapter run to its end."""
+"""Checks of exercises: they say *right*, or what is off, and let an unanswered chapter run to its end.
+
+A check cell names its exercise and never holds the answer: that is a digest in ``answers.toml``, or a function in
+`seqbook.oracles`. A cell may also give tests of its own, in the clear.
+"""
 
 from __future__ import annotations
 
@@ -8,50 +12,79 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .answers import exercise, judge
+
 Hint = str | Callable[[Any], str]
 Test = tuple[Callable[[Any], Any], Hint]
 
 
-def check(answer: Any, *tests: Test, name: str | None = None, note: str | None = None) -> bool | None:
-    """Print whether an answer passes every test, or the hint of the first one that it does not pass.
+def check(answer: Any, *tests: Any, name: str | None = None, note: str | None = None) -> bool | None:
+    """Print whether an answer is right, or a hint. Call ``check("the-exercise", answer)``.
+
+    With tests in place of an exercise's name, ``check(answer, (predicate, hint), ...)``, the cell itself says what is
+    right: for tests that give nothing away.
 
     Args:
-        answer: the reader's answer; None or ``...`` where there is none yet.
-        tests: pairs (predicate, hint). The predicate takes the answer; the hint is a string, or a function from the
-            answer to one, as `close_to` returns.
-        name: the exercise's name, printed first.
-        note: what to add where the answer is right.
+        answer: the exercise's id in ``answers.toml``; with tests, the reader's answer.
+        tests: the reader's answer, None or ``...`` where there is none yet; or pairs (predicate, hint). A predicate
+            takes the answer; the hint is a string, or a function from the answer to one, as `close_to` returns.
+        name: printed first.
+        note: what to add where the answer is right; by default what ``answers.toml`` says.
 
     Returns:
         True or False; None where there is no answer yet. Nothing is raised for a wrong answer.
 
     Raises:
         TypeError: a test is not a pair (predicate, hint).
-        ValueError: there is no test.
+        ValueError: there is no such exercise, or neither a test nor an answer.
 
-    >>> check(None, (lambda a: a > 0, "it is positive"), name="Exercise 1")
-    Exercise 1: No answer yet: put yours in and run the cell again.
+    >>> check("half-of-eight", ...)
+    No answer yet: put yours in and run the cell again.
+    >>> check("half-of-eight", 5)
+    Not yet: eight, cut into two equal parts.
+    False
+    >>> check("half-of-eight", 4.0)
+    Right. And half of that is 2.
+    True
     >>> check(-3, (lambda a: a > 0, "it is positive"), name="Exercise 1")
     Exercise 1: Not yet: it is positive
     False
-    >>> check(3, (lambda a: a > 0, "it is positive"), note="So the product grows.")
-    Right. So the product grows.
-    True
     """
-    if not tests:
-        raise ValueError("check: expected at least one test, got none; add (predicate, hint)")
-    for test in tests:
-        if not (
-            isinstance(test, tuple)
-            and len(test) == 2
-            and callable(test[0])
-            and (isinstance(test[1], str) or callable(test[1]))
-        ):
-            raise TypeError(f"check: expected tests (predicate, hint), got {test!r}; put each pair in brackets")
     said = "" if name is None else f"{name}: "
+    id = answer if isinstance(answer, str) and len(tests) == 1 and not _is_test(tests[0]) else None
+    if id is None:
+        _check_tests(tests)
+    else:
+        exercise(id)  # a wrong id is told before anybody answers
+        answer = tests[0]
     if answer is None or answer is ...:
         print(f"{said}No answer yet: put yours in and run the cell again.")
         return None
+    passed, told = _judge_by(tests, answer) if id is None else judge(id, answer)
+    told = note if passed and note is not None else told
+    print(f"{said}{'Right.' if passed else 'Not yet:'}{' ' * bool(told)}{told}")
+    return passed
+
+
+def _is_test(given: Any) -> bool:
+    return (
+        isinstance(given, tuple)
+        and len(given) == 2
+        and callable(given[0])
+        and (isinstance(given[1], str) or callable(given[1]))
+    )
+
+
+def _check_tests(tests: tuple[Any, ...]) -> None:
+    if not tests:
+        raise ValueError("check: expected at least one test, got none; add (predicate, hint), or name an exercise")
+    for test in tests:
+        if not _is_test(test):
+            raise TypeError(f"check: expected tests (predicate, hint), got {test!r}; put each pair in brackets")
+
+
+def _judge_by(tests: tuple[Test, ...], answer: Any) -> tuple[bool, str]:
+    """Return whether every test passes, and the hint of the first one that does not."""
     for predicate, hint in tests:
         raised = ""
         try:
@@ -59,10 +92,8 @@ def check(answer: Any, *tests: Test, name: str | None = None, note: str | None =
         except Exception as error:  # whatever the reader's answer makes of the predicate is told, not raised
             passed, raised = False, f" (checking it raised {type(error).__name__}: {error})"
         if not passed:
-            print(f"{said}Not yet: {hint if isinstance(hint, str) else hint(answer)}{raised}")
-            return False
-    print(f"{said}Right.{'' if note is None else f' {note}'}")
-    return True
+            return False, f"{hint if isinstance(hint, str) else hint(answer)}{raised}"
+    return True, ""
 
 
 def close_to(expected: Any, atol: float = 1e-6) -> Test:

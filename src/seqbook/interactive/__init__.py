@@ -5,13 +5,13 @@ small script: it works in the published page, from a file and with the network c
 shows ipywidgets controls that draw anew. Every figure of the book goes this way; without controls it stands still. The
 bytes depend on nothing but the drawing, so an unchanged figure leaves the built page unchanged.
 
-``controls``: what can be changed. ``svg``: matplotlib's SVG made small. ``page``: the HTML. ``figure``: the whole.
+``controls``: what can be changed. ``svg``: matplotlib's SVG made small. ``page``: the HTML. ``explorable``: the whole.
 """
 
 from __future__ import annotations
 
 from .controls import Control, choice, slider, steps
-from .figure import LIMIT, Explorable, explore
+from .explorable import LIMIT, Explorable, explore, figure
 from .page import Frame
 
-__all__ = ["LIMIT", "Control", "Explorable", "Frame", "choice", "explore", "slider", "steps"]
+__all__ = ["LIMIT", "Control", "Explorable", "Frame", "choice", "explore", "figure", "slider", "steps"]

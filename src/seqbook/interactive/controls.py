@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -93,8 +93,31 @@ def _control(kind: str, values: Sequence[Any], label: str, format: str | Callabl
             f"{kind} {label!r}: expected one or more values that a reader can tell apart, got {texts}; "
             "drop the doubles or give a finer format"
         )
-    if start is not None and start not in values:
+    control = Control(kind, tuple(values), tuple(texts), label)
+    return control if start is None else _started(control, start)
+
+
+def starting(controls: Mapping[str, Control], start: Mapping[str, Any]) -> dict[str, Control]:
+    """Return the controls with the values on which they open, those of ``start`` by keyword.
+
+    Raises:
+        ValueError: a keyword or a value is none of the controls'.
+
+    >>> starting({"W": slider([0.9, 1.1])}, {"W": 1.1})["W"].start
+    1
+    """
+    if unknown := sorted(set(start) - set(controls)):
         raise ValueError(
-            f"{kind} {label!r}: expected start to be one of {texts}, got {start!r}; name a value, not an index"
+            f"explore: expected start to name controls ({', '.join(controls) or 'there are none'}), got "
+            f"{', '.join(unknown)}; use the keyword of the control"
         )
-    return Control(kind, tuple(values), tuple(texts), label, 0 if start is None else values.index(start))
+    return {key: _started(c, start[key]) if key in start else c for key, c in controls.items()}
+
+
+def _started(control: Control, start: Any) -> Control:
+    if start not in control.values:
+        raise ValueError(
+            f"{control.kind} {control.label!r}: expected start to be one of {list(control.texts)}, got {start!r}; "
+            "name a value, not an index"
+        )
+    return replace(control, start=control.values.index(start))

@@ -45,11 +45,11 @@ STYLE: dict[str, Any] = {
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     "savefig.facecolor": "none",
-    "font.size": 12,  # 6 in of picture shown on 320 px: 12 pt become 8.9 px
-    "axes.titlesize": 12,
+    "font.size": 12.5,  # 6 in of picture shown on the 382 px of a phone: 11 px
+    "axes.titlesize": 12.5,
     "axes.titlelocation": "left",
-    "xtick.labelsize": 11.5,
-    "ytick.labelsize": 11.5,
+    "xtick.labelsize": 12.5,
+    "ytick.labelsize": 12.5,
     "legend.frameon": False,
     "text.color": INK,
     "axes.labelcolor": INK,
@@ -78,7 +78,7 @@ def style() -> AbstractContextManager[None]:
 
     >>> with style():
     ...     mpl.rcParams["font.size"]
-    12.0
+    12.5
     """
     return mpl.rc_context(STYLE)  # type: ignore[arg-type]
 

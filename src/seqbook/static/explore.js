@@ -11,6 +11,9 @@
     const data = JSON.parse(find("script[type='application/json']").textContent);
     const picture = find(".seqlab-picture");
     const said = find(".seqlab-said");
+    const words = find(".seqlab-words");
+    const told = find(".seqlab-narration > p");
+    const link = find(".seqlab-link");
     const rows = [...figure.querySelectorAll("[data-control]")];
     let frame = data.start;
     let saying = 0;
@@ -34,12 +37,38 @@
       const svg = picture.firstElementChild;
       svg.setAttribute("role", "img");
       svg.setAttribute("aria-label", data.alts[frame]);
-      find(".seqlab-words").textContent = data.alts[frame];
+      if (words) words.textContent = data.alts[frame];
+      if (told) told.innerHTML = data.narrations[frame];
+      if (link) link.hash = address();
       read(-1);
     }
     function say() {
       clearTimeout(saying);
-      saying = setTimeout(() => { said.textContent = data.alts[frame]; }, SAY_MS);
+      saying = setTimeout(() => { said.textContent = told ? told.textContent : data.alts[frame]; }, SAY_MS);
+    }
+
+    // An address keeps the state: #fig-name&u=0.9&T=50 opens the figure on it.
+    function address() {
+      const state = rows.map((row, j) => "&" + row.dataset.key + "=" + encodeURIComponent(data.texts[j][indexOf(row)]));
+      return figure.id + state.join("");
+    }
+    function arrive() {
+      const [id, ...state] = location.hash.slice(1).split("&");
+      if (id !== figure.id || document.getElementById(id) !== figure || !rows.length) return;
+      rows.forEach(function (row, j) {
+        const given = state.find((part) => part.startsWith(row.dataset.key + "="));
+        if (!given) return;
+        let text = given.slice(row.dataset.key.length + 1);
+        try { text = decodeURIComponent(text); } catch (error) { return; } // typed by hand
+        const i = data.texts[j].indexOf(text);
+        if (i < 0) return;
+        const range = row.querySelector("input[type=range]");
+        if (range) range.value = i;
+        else row.querySelectorAll("input")[i].checked = true;
+      });
+      stopAll();
+      show();
+      if (state.length) figure.scrollIntoView(); // the browser knows the plain anchor only
     }
 
     // Controls
@@ -144,5 +173,7 @@
     }
 
     figure.querySelectorAll(".seqlab-controls").forEach((controls) => { controls.hidden = false; });
+    window.addEventListener("hashchange", arrive);
+    arrive();
   });
 })();

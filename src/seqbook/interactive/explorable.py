@@ -10,16 +10,17 @@ import itertools
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from ..markup import static
+from ..markup import checked_text, static, to_html, to_plain
+from ..numbering import numbered
 from ..plotting import hover_points, style
-from .controls import Control, slider
-from .page import Frame, tooltips, whole
+from .controls import Control, slider, starting
+from .page import Frame, figcaption, tooltips, whole
 from .svg import to_svg, warn_of_cut_text
 
 LIMIT = 150_000  # bytes of one figure, compressed
@@ -27,14 +28,26 @@ WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 def explore(
-    draw: Callable[..., Any], *, name: str, alt: str | Callable[..., str], **controls: Control | Sequence[Any]
+    draw: Callable[..., Any],
+    *,
+    name: str,
+    alt: str | Callable[..., str],
+    caption: str = "",
+    narration: str | Callable[..., str] = "",
+    start: Mapping[str, Any] | None = None,
+    **controls: Control | Sequence[Any],
 ) -> Explorable:
     """Return a figure with controls, or a still one where there are none. All frames are drawn here, once.
 
     Args:
         draw: function of the controls' values that returns a matplotlib Figure or Axes; called in the book's style.
-        name: identifies the figure on its page; lower-case letters, digits and hyphens.
+        name: identifies the figure on its page, where its anchor is ``fig-`` and the name; lower-case letters, digits
+            and hyphens.
         alt: the text alternative of a frame, a format string over the controls or a function of them.
+        caption: one or two sentences that hold for every frame; they follow the figure's number.
+        narration: what is told of a frame, in view under the controls; given as alt is. Words that change from frame
+            to frame belong here and not into the picture, where a phone shows them small.
+        start: keyword → the value on which the figure opens: the setting that shows its point.
         **controls: a sequence of values (a slider), or what slider, choice or steps return.
 
     Returns:
@@ -57,11 +70,33 @@ def explore(
             f"explore: expected a name of lower-case letters, digits and hyphens, got {name!r}; "
             "it becomes part of ids in the page"
         )
+    if caption:
+        caption = checked_text(f"explore: the caption of {name!r}", caption)
     named = {}
     for key, given in controls.items():
         control = given if isinstance(given, Control) else slider(given)
         named[key] = control if control.label else replace(control, label=key.replace("_", " "))
-    return Explorable(draw, name, alt, named)
+    return Explorable(draw, name, alt, starting(named, start or {}), caption, narration)
+
+
+def figure(drawn: Any, *, name: str, alt: str, caption: str = "") -> Explorable:
+    """Return a still figure with its number, caption and anchor.
+
+    Args:
+        drawn: a matplotlib Figure or Axes, or a function without arguments that returns one.
+        name, alt, caption: as of `explore`.
+
+    Raises:
+        ValueError, TypeError: as explore does.
+
+    >>> from seqbook.plotting import new_figure
+    >>> empty, ax = new_figure()
+    >>> figure(empty, name="empty", alt="A pair of axes.", caption="Nothing was measured yet.")
+    figure 'empty': A pair of axes.
+    Nothing was measured yet.
+    """
+    draw = drawn if callable(drawn) else lambda: drawn
+    return explore(draw, name=name, alt=lambda: alt, caption=caption)
 
 
 class Explorable:
@@ -69,6 +104,8 @@ class Explorable:
 
     Attributes:
         name: its name on the page.
+        label: its number, such as "Figure 4.2"; empty outside of a chapter.
+        caption: what stands after the number.
         controls: keyword → Control.
         frames: one for each setting, the last control changing fastest.
         weight: bytes of its HTML, compressed.
@@ -80,10 +117,18 @@ class Explorable:
     """
 
     def __init__(
-        self, draw: Callable[..., Any], name: str, alt: str | Callable[..., str], controls: dict[str, Control]
+        self,
+        draw: Callable[..., Any],
+        name: str,
+        alt: str | Callable[..., str],
+        controls: dict[str, Control],
+        caption: str = "",
+        narration: str | Callable[..., str] = "",
     ) -> None:
         """Draw all frames; see :func:`explore`."""
         self.draw, self.name, self.alt, self.controls = draw, name, alt, controls
+        self.caption, self.narration = caption, narration
+        self.label = numbered("Figure", name)
         self.start = 0
         for control in controls.values():
             self.start = self.start * len(control.values) + control.start
@@ -92,7 +137,7 @@ class Explorable:
             self.frame(check_edges=k == self.start, **dict(zip(controls, setting, strict=True)))
             for k, setting in enumerate(settings)
         ]
-        self._html = whole(name, controls, self.frames, self.start)
+        self._html = whole(name, controls, self.frames, self.start, self.label, caption)
         self.weight = len(gzip.compress(self._html.encode(), 6, mtime=0))
         if self.weight > LIMIT:
             raise ValueError(
@@ -108,7 +153,7 @@ class Explorable:
         'Nothing yet.'
         """
         try:
-            alt = self.alt(**values) if callable(self.alt) else self.alt.format(**values)
+            alt, told = _text(self.alt, values), _text(self.narration, values)
             with style():
                 drawn = self.draw(**values)
                 figure = getattr(drawn, "figure", None)  # a Figure is its own figure
@@ -130,7 +175,7 @@ class Explorable:
                 f"explore: expected a text alternative for figure {self.name!r} at {values}, got none; "
                 "say in a sentence what the picture shows"
             )
-        return Frame(svg, alt, hover_points(figure))
+        return Frame(svg, alt, hover_points(figure), told)
 
     def widget(self) -> Any:
         """Return the live version, an ipywidgets box; each change of a control draws a new frame."""
@@ -153,10 +198,12 @@ class Explorable:
                 row.append(play)
             rows.append(widgets.HBox(row))
         drawn, words = widgets.HTML(), widgets.HTML()
+        under = figcaption(self.name, self.label, self.caption, tag="p")
 
         def show(frame: Frame) -> None:
             drawn.value = f'<div class="seqlab-figure"><div class="seqlab-picture">{tooltips(frame)}</div></div>'
-            words.value = f'<div class="seqlab-figure"><p aria-live="polite">{html.escape(frame.alt)}</p></div>'
+            text = to_html(frame.narration) or html.escape(frame.alt)
+            words.value = f'<div class="seqlab-figure"><p aria-live="polite">{text}</p>{under}</div>'
 
         def change(_: Any) -> None:
             show(self.frame(**{key: self.controls[key].values[w.value] for key, w in inputs.items()}))
@@ -168,7 +215,8 @@ class Explorable:
 
     def __repr__(self) -> str:
         """Name the figure and say what its first frame shows."""
-        return f"figure {self.name!r}: {self.frames[self.start].alt}"
+        lines = [f"{self.label or 'figure'} {self.name!r}: {self.frames[self.start].alt}"]
+        return "\n".join([*lines, *([to_plain(self.caption)] if self.caption else [])])
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         data: dict[str, Any] = {"text/plain": repr(self), "text/html": self._html}
@@ -176,6 +224,10 @@ class Explorable:
             view = {"version_major": 2, "version_minor": 0, "model_id": self.widget().model_id}
             data[WIDGET_VIEW] = view  # by hand: ipywidgets 7 has no _repr_mimebundle_
         return data
+
+
+def _text(given: str | Callable[..., str], values: Mapping[str, Any]) -> str:
+    return given(**values) if callable(given) else given.format(**values)
 
 
 def _pace(play: Any, milliseconds: Sequence[int]) -> Callable[[Any], None]:
