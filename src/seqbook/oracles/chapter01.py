@@ -17,7 +17,7 @@ def bag_of_pairs(answer: tuple[Callable[[Sequence[str]], Any], Sequence[str], Se
     'pairs tells these two apart.'
     """
     pairs, one, other = answer
-    dog, man = "the dog bit the man".split(), "the man bit the dog".split()
+    dog, man = ["the", "dog", "bit", "the", "man"], ["the", "man", "bit", "the", "dog"]
     if pairs(dog) != Counter(pairwise(dog)):
         return "count neighbours, the left one first, in a Counter."
     if pairs(dog) == pairs(man):
