@@ -38,8 +38,8 @@ bench: .venv/.complete
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks
 
 experiments: .venv/.complete
-	@for script in $(filter-out experiments/record.py,$(wildcard experiments/*.py)); do \
-		OMP_NUM_THREADS=1 $(BIN)/python $$script || exit 1; \
+	@for script in $(filter-out %/record.py %/closure.py,$(wildcard experiments/*.py)); do \
+		OMP_NUM_THREADS=1 $(BIN)/python $$script $(if $(CONFIRM),--confirm) || exit 1; \
 	done
 
 notebooks: .venv/.complete

@@ -10,7 +10,7 @@
 
   // How much code is in view, as the reader last chose; a page opened from a file may have no memory.
   let code = "teaches";
-  try { code = localStorage.getItem("code") || code; } catch (error) { /* as if nothing was chosen */ }
+  try { code = localStorage.getItem("seqlab-code") || code; } catch (error) { /* as if nothing was chosen */ }
   root.dataset.code = code;
 
   const all = (selector, within) => [...(within || document).querySelectorAll(selector)];
@@ -50,6 +50,25 @@
     });
   }
 
+  // Folded cells that stand in a row, nothing between them, are one line that opens and closes them all.
+  function foldTogether(folds) {
+    let first = null;
+    let count = 0;
+    folds.forEach((fold) => {
+      let before = fold.parentElement.previousElementSibling;
+      while (before && before.matches(".cell") && !before.children.length) before = before.previousElementSibling;
+      if (!first || !before || !folds.includes(before.lastElementChild)) {
+        first = fold;
+        count = 1;
+        return;
+      }
+      const leader = first;
+      fold.parentElement.classList.add("folded-too");
+      leader.addEventListener("toggle", () => { fold.open = leader.open; });
+      leader.querySelector(".collapsed").textContent = `Show the code (${++count} cells)`;
+    });
+  }
+
   // The code of a page: all of it; what teaches, with the rest folded; or none, the outputs alone.
   function codeSwitch() {
     const buttons = document.querySelector(".article-header-buttons");
@@ -68,8 +87,9 @@
     if (!select.value) select.value = "teaches"; // something else was stored under this name
     select.addEventListener("change", () => {
       show();
-      try { localStorage.setItem("code", select.value); } catch (error) { /* kept for this page alone */ }
+      try { localStorage.setItem("seqlab-code", select.value); } catch (error) { /* kept for this page alone */ }
     });
+    foldTogether(folds);
     show();
     label.append(select);
     buttons.prepend(label);

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from record import record
@@ -26,6 +28,12 @@ STEPS, UPDATES = 20_000, 500
 LAGS, SEEDS = (2, 4, 5, 8, 9, 10, 15, 20), tuple(range(5))
 WINDOWS = ((2, 2), (5, 5), (10, 10), (20, 20), (40, 40), (5, 10), (10, 20), (20, 40))  # (k1, k2)
 NETWORKS = tuple(itertools.product(LAGS, SEEDS))
+
+# What --confirm trains again, 500 updates long: windows side by side and overlapping ones. On a processor of another
+# maker, the accuracies of 5,5 and 5,10 differed by up to 0.043; half more is let pass. 2,2 is left out: one of its
+# networks, of which none keeps what it learns, differed by 0.17.
+WITHIN = 0.07
+SAMPLE = ("5,5", "5,10")
 
 
 class Fleet(nn.Module):
@@ -79,8 +87,8 @@ def clip(parameters: list[Tensor]) -> None:
         p.grad *= (CLIP / (norm + 1e-6)).clamp(max=1.0).view(-1, *[1] * (p.dim() - 1))
 
 
-def train(results: dict, k1: int, k2: int, frozen: bool = False) -> dict[str, dict[str, list[float]]]:
-    """Accuracy for each lag and seed, over the last tenth of the first 500 updates, and of the whole stream.
+def train(k1: int, k2: int, frozen: bool = False, whole: bool = True) -> dict[str, dict[str, list[float]]]:
+    """Accuracy for each lag and seed, over the last tenth of the first 500 updates, and of the whole stream, if wanted.
 
     Each answer is given before the network has been trained on it, so that this is accuracy on new symbols.
     """
@@ -91,27 +99,37 @@ def train(results: dict, k1: int, k2: int, frozen: bool = False) -> dict[str, di
     optimizer = torch.optim.Adam(trained, lr=RATE)
     input, target = streams()
     right = []
-    for window in tbptt(fleet, input, target, loss, k1, k2):
+    counts = {f"{UPDATES} updates": UPDATES, **({f"{STEPS} steps": STEPS // k1} if whole else {})}
+    for window in itertools.islice(tbptt(fleet, input, target, loss, k1, k2), max(counts.values())):
         clip(trained)
         optimizer.step()
         optimizer.zero_grad()
         right.append(window.output.argmax(-1).eq(target[window.start : window.stop]).float().mean((0, 2)))
     found = {}
-    for label, updates in ((f"{UPDATES} updates", UPDATES), (f"{STEPS} steps", STEPS // k1)):
+    for label, updates in counts.items():
         accuracy = torch.stack(right[updates * 9 // 10 : updates]).mean(0).view(len(LAGS), len(SEEDS))
         rows = [[round(a, 4) for a in row] for row in accuracy.tolist()]
         found[label] = dict(zip(map(str, LAGS), rows, strict=True))
     return found
 
 
+def compared(results: dict[str, Any], part: str) -> Iterator[tuple[float, float]]:
+    """Accuracy after 500 updates, for each lag and seed: as recorded, and as found now."""
+    label = f"{UPDATES} updates"
+    for lag, found in PARTS[part](whole=False)[label].items():
+        yield from zip(results[part][label][lag], found, strict=True)
+
+
+PARTS = {f"{k1},{k2}": functools.partial(train, k1, k2) for k1, k2 in WINDOWS}
+PARTS["read-out alone"] = functools.partial(train, 20, 20, frozen=True)
+
+
 def main() -> None:
     """Record all parts."""
     torch.set_num_threads(1)
-    parts = {f"{k1},{k2}": functools.partial(train, k1=k1, k2=k2) for k1, k2 in WINDOWS}
-    parts["read-out alone"] = functools.partial(train, k1=20, k2=20, frozen=True)
     record(
         "truncation",
-        parts,
+        PARTS,
         about="Accuracy at naming the symbol lag steps back in a stream, by lag and seed, chance 0.25",
         settings={
             "symbols": SYMBOLS,
@@ -126,7 +144,7 @@ def main() -> None:
             "seeds": SEEDS,
             "windows (k1, k2)": WINDOWS,
         },
-        depends=("seqlab.cells:gru_step", "seqlab.tbptt:_windows", "seqlab.tbptt:_Run", "seqlab.tbptt:_backward"),
+        sample={part: (WITHIN, functools.partial(compared, part=part)) for part in SAMPLE},
     )
 
 

@@ -16,8 +16,8 @@ BOXES = {"what to do": "what-to-do", "predict": "predict"}
 def mark(app: Sphinx, doctree: nodes.document) -> None:
     """Give each such quote its class."""
     for quote in doctree.findall(nodes.block_quote):
-        first = next(quote.findall(nodes.paragraph), None)
-        begin = next((part for part in first.children if part.astext()), None) if first else None  # some are empty
+        first = quote.children[0] if isinstance(quote.children[0], nodes.paragraph) else nodes.paragraph()
+        begin = next((part for part in first.children if part.astext()), None)  # some are empty
         if isinstance(begin, nodes.strong):
             said = re.sub(r"[\W_]+$", "", begin.astext()).lower()
             quote["classes"] += [BOXES[said]] if said in BOXES else []

@@ -22,6 +22,7 @@ LINES = 350
 # From the bottom up. A row names the modules above it that it may import, or "seqlab" for all of the library.
 LIBRARY: dict[str, set[str]] = {
     "_torch": set(),
+    "_tokens": set(),
     "_tree": set(),
     "checks": set(),
     "cells": {"checks"},
@@ -32,9 +33,9 @@ LIBRARY: dict[str, set[str]] = {
     "backprop": {"_torch", "cells", "checks"},
     "recurrent": {"_torch", "backprop", "cells", "checks"},
     "tbptt": {"_tree", "checks"},
-    "gradients": {"_torch", "checks", "recurrent"},
-    "seq2seq": {"_tree", "attention", "checks", "recurrent"},
-    "transformer": {"attention", "checks"},
+    "gradients": {"_torch", "cells", "checks", "recurrent"},
+    "seq2seq": {"_tokens", "_tree", "attention", "checks", "recurrent"},
+    "transformer": {"_tokens", "attention", "checks"},
     "convolution": {"checks"},
     "memory": {"cells", "checks"},
     "training": {"_torch", "_tree", "checks", "gradients"},

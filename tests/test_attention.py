@@ -7,6 +7,7 @@ import doctest
 import importlib
 import math
 import pickle
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -250,14 +251,14 @@ def plain_score(query, key, v):
 def lean(monkeypatch):
     """The lean form at any size."""
     module = importlib.import_module("seqlab.attention.additive")
-    monkeypatch.setattr(module, "KEEP", 0)
+    monkeypatch.setattr(module, "KEEP", {"cpu": 0})
     return module
 
 
 @pytest.mark.parametrize("block", [1, 45, 10**6])
 def test_additive_score_and_its_gradients_are_those_of_the_plain_form(block, lean, monkeypatch):
     """In blocks of one query, of three with a shorter last one, and of all."""
-    monkeypatch.setitem(lean.BLOCK, "cpu", block)
+    monkeypatch.setattr(lean, "BLOCK", block)
     inputs = [x.requires_grad_() for x in (randn(1, 7, 3), randn(1, 5, 3), randn(3))]
     got, wanted = additive_score(*inputs), plain_score(*inputs)
     assert_close(got, wanted, **EXACT)
@@ -265,6 +266,26 @@ def test_additive_score_and_its_gradients_are_those_of_the_plain_form(block, lea
     assert_close(torch.autograd.grad(got, inputs, grad), torch.autograd.grad(wanted, inputs, grad), **EXACT)
     assert torch.autograd.gradcheck(additive_score, inputs)
     assert torch.autograd.gradgradcheck(additive_score, inputs)
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 4, 7, 100])
+def test_any_number_of_queries_at_once_gives_the_same(at_once, lean, monkeypatch):
+    """As a GPU takes them: half of them, or what its memory allows."""
+    monkeypatch.setattr(lean, "_queries_at_once", lambda L, key: at_once)
+    inputs = [x.requires_grad_() for x in (randn(2, 7, 3), randn(2, 5, 3), randn(3))]
+    assert_close(additive_score(*inputs), plain_score(*inputs), **EXACT)
+    assert torch.autograd.gradcheck(additive_score, inputs)
+    assert torch.autograd.gradgradcheck(additive_score, inputs)
+
+
+def test_how_many_queries_a_device_takes_at_once(lean, monkeypatch):
+    key, memory = torch.zeros(2, 5, 8), SimpleNamespace(total_memory=8 * 4 * 80 * 3)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: memory)
+    monkeypatch.setattr(lean, "BLOCK", 240)
+    on_gpu = SimpleNamespace(device=torch.device("cuda"), numel=key.numel, element_size=key.element_size)
+    assert [lean._queries_at_once(L, key) for L in (1, 7, 9)] == [3, 3, 3]
+    assert [lean._queries_at_once(L, on_gpu) for L in (1, 2, 4, 5, 9)] == [1, 1, 2, 3, 3]  # three fill an eighth
+    assert lean._queries_at_once(9, key.to("meta")) == 5
 
 
 def test_additive_score_of_a_sequence_with_itself_has_the_right_second_derivative(lean):
@@ -384,7 +405,7 @@ def test_wrong_attention_masks_are_refused(kind):
 @pytest.mark.parametrize("window", ["local-m", "local-p"])
 def test_windows_want_the_padding_at_the_end(window):
     attention = LuongAttention(E, window=window, dtype=torch.float64)
-    with pytest.raises(ValueError, match="padding at the end for window='local-"):
+    with pytest.raises(ValueError, match=r"LuongAttention: .*padding at the end.*or use window=None"):
         attention(randn(2, 3, E), randn(2, 5, E), None, after([3, 4], 5).flip(1))
 
 
@@ -399,6 +420,13 @@ def test_windows_want_the_padding_at_the_end(window):
         (lambda: LuongAttention(3, half_width=0), ValueError, "half_width of at least 1, got 0"),
         (lambda: ScaledDotProductAttention(dropout=2), ValueError, "dropout as a probability"),
         (lambda: MultiheadAttention(5, 2), ValueError, "embed_dim as a multiple of num_heads, got 5 and 2"),
+        (
+            lambda: MultiheadAttention(8, 2, 0.0, True, True),
+            ValueError,
+            "add_bias_kv=False, got True; keys that no source",
+        ),
+        (lambda: MultiheadAttention(8, 2, add_zero_attn=True), ValueError, "expected add_zero_attn=False, got True"),
+        (lambda: MultiheadAttention(8, 2, 0.0, True, 3), ValueError, "expected add_bias_kv=False, got 3"),
         (lambda: additive_score(randn(2, 3, 4), randn(2, 3, 5), randn(4)), ValueError, r"got \(2, 3, 4\), \(2, 3, 5\)"),
     ],
 )

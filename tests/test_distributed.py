@@ -118,6 +118,15 @@ def main(folder):
     history = train(evaluation=Evaluation(lambda model: next(values), every=1, patience=2))[2]
     seen["early"] = [history.stopped, history.steps, history.best]
     seen["mean"] = refusal(lambda: train(loss=mean))
+
+    # Another default device, where a tensor that is made without a device has no values.
+    line = nn.Linear(2, 1)
+    x = torch.ones(4, 2)
+    with torch.device("meta"):
+        history = fit(
+            line, lambda m, x: (m(x).sum(), len(x)), lambda n: share(x), torch.optim.SGD(line.parameters()), 2
+        )
+    seen["default"] = history.steps
     (folder / f"{rank}.json").write_text(json.dumps(seen))
 
 
@@ -188,6 +197,10 @@ def test_the_first_process_decides_when_patience_has_run_out(launched):
 def test_a_mean_is_refused_where_it_would_be_biased(launched):
     for seen in launched[-1]:
         assert "expected loss to return (sum, count) under 2 processes, got one Tensor" in seen["mean"]
+
+
+def test_the_default_device_does_not_matter(launched):
+    assert [seen["default"] for seen in launched[-1]] == [2, 2]
 
 
 def test_only_the_first_process_speaks(launched):

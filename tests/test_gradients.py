@@ -5,16 +5,29 @@ from __future__ import annotations
 import copy
 import gc
 import math
+import pickle
+import statistics
 import weakref
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations, prune
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils.checkpoint import checkpoint
 
 from seqlab.cells import gru_step, lstm_step, rnn_step
-from seqlab.gradients import GradientMonitor, recurrent_jacobians, singular_values, spectral_radius
+from seqlab.gradients import (
+    GradientMonitor,
+    Profile,
+    Report,
+    lag_spectrum,
+    recurrent_jacobians,
+    singular_values,
+    spectral_radius,
+)
+from seqlab.gradients.report import find
 from seqlab.recurrent import GRU, LSTM, RNN
 
 LAYERS = [RNN, LSTM, GRU]
@@ -145,6 +158,33 @@ def test_jacobians_refuse(call, error, match):
         call()
 
 
+TREATMENTS = {
+    "weight_norm": parametrizations.weight_norm,
+    "spectral_norm": parametrizations.spectral_norm,
+    "orthogonal": parametrizations.orthogonal,
+    "pruning": lambda layer, name: prune.random_unstructured(layer, name, 0.5),
+    "old weight_norm": nn.utils.weight_norm,
+}
+treatments = pytest.mark.parametrize("treat", TREATMENTS.values(), ids=TREATMENTS)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("cls", LAYERS)
+@treatments
+def test_jacobians_and_spectra_of_computed_weights_are_those_of_their_values(cls, treat):
+    layer, plain = cls(3, 5, dtype=torch.float64), cls(3, 5, dtype=torch.float64)
+    x = torch.randn(6, 2, 3, dtype=torch.float64)
+    treat(layer, "weight_hh_l0")
+    treat(layer, "weight_ih_l0")
+    for measure in (recurrent_jacobians, lambda layer, x: lag_spectrum(layer, x, lambda h: h.sum(-1), 4)):
+        found = measure(layer, x)
+        with torch.no_grad():
+            for name, parameter in plain.named_parameters():
+                parameter.copy_(getattr(layer.eval(), name))
+        layer.train()
+        torch.testing.assert_close(found, measure(plain, x), equal_nan=True, **exact)
+
+
 # Matrices.
 
 
@@ -253,6 +293,21 @@ def test_norms_far_below_the_root_of_the_smallest_float32():
 
 
 # Layers, directions, calls, kinds of input.
+
+
+class OwnGRU(nn.Module):
+    """A recurrent layer that no monitor knows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gates, self.candidate = nn.Linear(8, 10), nn.Linear(8, 5)
+
+    def forward(self, x):
+        h = x.new_zeros(x.shape[1], 5)
+        for x_t in x:
+            r, z = self.gates(torch.cat([x_t, h], -1)).sigmoid().chunk(2, -1)
+            h = z * h + (1 - z) * self.candidate(torch.cat([x_t, r * h], -1)).tanh()
+        return h
 
 
 class Model(nn.Module):
@@ -520,7 +575,170 @@ def test_a_gradient_far_above_those_before_it():
     assert "in the parameters" in monitor.report.verdict
 
 
+@pytest.mark.parametrize(("times", "kind"), [(8, "healthy:"), (12, "exploding")])
+def test_exploding_is_the_named_factor_over_the_median(times, kind):
+    """Norms before: 1, 3, 2, 4 and an Inf, which does not count; their median is 2.5."""
+    layer, x = GRU(3, 5, dtype=torch.float64), torch.randn(4, 2, 3, dtype=torch.float64)
+    layer(x)[0][-1].sum().backward()
+    unit = math.hypot(*(float(p.grad.norm()) for p in layer.parameters()))
+    with GradientMonitor(layer, exploding=10) as monitor:
+        for norm in (1, 3, math.inf, 2, 4, 2.5 * times):
+            layer.zero_grad()
+            (norm / unit * layer(x)[0][-1].sum()).backward()
+            monitor.step()
+    assert monitor.report.norm == pytest.approx(2.5 * times)
+    assert monitor.report.verdict.split()[0] == kind
+    assert (f"{times} times its median in the reports before" in monitor.report.verdict) == (kind == "exploding")
+
+
+@pytest.mark.parametrize("kind", ["h", "c"])
+@pytest.mark.parametrize(("below", "vanishes"), [(0.99, True), (1.01, False)])
+def test_vanishing_is_the_named_share_of_the_largest(below, vanishes, kind):
+    gradient = torch.tensor([below * 0.25, 0.5, 1.0], dtype=torch.float64)
+    p = Profile(kind, False, gradient, torch.ones(3), saturated=0, dead=0, subnormal=0, direct=0)
+    report = Report(0, None, 1.0, {}, {"x": p}, partial(find, vanishing=0.25, exploding=10))
+    assert [f.kind for f in report.findings] == ["vanishing"] * vanishes
+
+
+@pytest.mark.parametrize("share", ["saturated", "dead", "subnormal"])
+def test_shares_are_faults_above_their_limits(share):
+    limit = {"subnormal": 0.01}.get(share, 0.5)
+    for above in (False, True):
+        shares = {"saturated": 0, "dead": 0, "subnormal": 0, share: limit * (1.02 if above else 0.98)}
+        p = Profile("h", False, torch.ones(3, dtype=torch.float64), torch.ones(3), **shares, direct=0)
+        report = Report(0, None, 1.0, {}, {"x": p}, partial(find, vanishing=0.25, exploding=10))
+        assert [f.kind for f in report.findings] == [share] * above
+
+
+def test_after_three_reports_without_gradient_any_gradient_is_exploding():
+    layer, x = GRU(3, 5), torch.randn(4, 2, 3)
+    with GradientMonitor(layer) as monitor:
+        for scale in (0.0, 0.0, 0.0, 1.0):
+            layer.zero_grad()
+            (scale * layer(x)[0][-1].sum()).backward()
+            monitor.step()
+    assert "exploding in the parameters: gradient norm" in monitor.report.verdict
+
+
 # Life of a monitor.
+
+
+def run_reports(layer: nn.Module, n: int, **options) -> GradientMonitor:
+    x = torch.ones(2, 1, 1)
+    with GradientMonitor(layer, **options) as monitor:
+        for _ in range(n):
+            layer(x)[0][-1].sum().backward()
+            _ = monitor.step().verdict
+    return monitor
+
+
+@pytest.mark.parametrize(("keep", "held"), [(None, 40), (7, 7), (100, 40)])
+def test_the_newest_reports_are_kept_and_none_holds_the_others(keep, held):
+    """Each report once kept the norms of all before it: memory grew with the square of their number."""
+    monitor = run_reports(RNN(1, 1), 40, keep=keep)
+    assert [report.step for report in monitor.reports] == list(range(40 - held, 40))
+    sizes = [len(pickle.dumps(report)) for report in monitor.reports]
+    assert max(sizes) < 1.05 * min(sizes)
+    assert monitor.report.judge is monitor.reports[0].judge
+
+
+def test_a_verdict_compares_with_one_number_the_median_of_all_norms_before():
+    layer, x = GRU(3, 5), torch.randn(4, 2, 3)
+    with GradientMonitor(layer, keep=2) as monitor:
+        norms = []
+        for n in range(12):
+            layer.zero_grad()
+            ((n * 7 % 12) * layer(x)[0][-1].sum()).backward()
+            assert monitor.step().usual == (statistics.median(norms) if n >= 3 else math.inf)
+            norms.append(monitor.report.norm)
+
+
+def test_reports_compare_and_travel():
+    monitor = run_reports(LSTM(1, 1), 2)
+    one, two = monitor.reports
+    assert one == one
+    assert one != two
+    assert two in monitor.reports
+    assert len({one, two, *one.profiles.values()}) == 4
+    for again in (pickle.loads(pickle.dumps(one)), copy.deepcopy(one)):
+        assert again.verdict == one.verdict
+        assert again.table() == one.table()
+
+
+def test_a_second_backward_pass_that_reaches_fewer_steps():
+    """What the first pass left at the later steps must not be counted again."""
+    for backend in ("loop", "hand"):
+        layer, x = LSTM(3, 5, backend=backend, dtype=torch.float64), torch.randn(8, 2, 3, dtype=torch.float64)
+        whole, part = (monitored(layer, x, loss=lambda out, t=t: out[0][t].sum()).profiles for t in (7, 3))
+        with GradientMonitor(layer) as monitor:
+            output = layer(x)[0]
+            output[7].sum().backward(retain_graph=True)
+            output[3].sum().backward()
+        for name, p in monitor.report.profiles.items():
+            torch.testing.assert_close(p.gradient[4:], whole[name].gradient[4:], **exact)
+            assert (p.gradient[:4] <= whole[name].gradient[:4] + part[name].gradient[:4] + 1e-12).all()
+            assert (p.gradient[:4] > whole[name].gradient[:4]).all()
+
+
+@pytest.mark.parametrize("cls", LAYERS)
+def test_a_second_backward_pass_that_ends_before_the_last_steps(cls):
+    """From a state in the middle: the hooks of later steps are silent, and nothing of the first pass may be left."""
+    layer, x, states = cls(3, 5, dtype=torch.float64), torch.randn(8, 2, 3, dtype=torch.float64), []
+    whole = monitored(layer, x, loss=lambda out: out[0][7].sum()).profiles
+    with layer.watch(lambda _l, _d, _t, state: states.append(state["h"])), GradientMonitor(layer) as monitor:
+        output = layer(x)[0]
+        output[7].sum().backward(retain_graph=True)
+        states[3].sum().backward()
+    for name, p in monitor.report.profiles.items():
+        torch.testing.assert_close(p.gradient[4:], whole[name].gradient[4:], **exact)
+        assert (p.gradient[:4] > whole[name].gradient[:4]).all()
+
+
+def test_shares_equal_their_definitions():
+    layer, x = LSTM(3, 50, dtype=torch.float64), torch.randn(40, 2, 3, dtype=torch.float64)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.mul_(6)
+    cells, errors = [], torch.tensor([1.0, 0.2, 0.11, 0.09, 0.01] * 16, dtype=torch.float64).view(40, 2, 1)
+    with layer.watch(lambda _l, _d, _t, state: cells.append(state["c"].detach())):
+        layer(x)
+    profiles = monitored(layer, x, loss=lambda out: (out[0] * errors).sum()).profiles
+    c = torch.stack(cells)
+    assert profiles["c_l0"].saturated == pytest.approx(float((c.tanh().abs() > 0.97).double().mean()))
+    assert 0.02 < profiles["c_l0"].saturated < float((c.abs() > 0.97).double().mean())
+    assert profiles["h_l0"].direct == pytest.approx(3 / 5)
+
+
+def test_norms_far_above_the_root_of_the_largest_float32():
+    report = monitored(relu_layer(2.0).float(), torch.zeros(101, 1, 2), loss=lambda out: out[0][-1].sum())
+    expected = 2 * 2.0 ** torch.arange(100, -1, -1, dtype=torch.float64)  # to 2.5e30, whose square is Inf in float32
+    torch.testing.assert_close(report.profiles["h_l0"].gradient, expected, rtol=1e-12, atol=0)
+
+
+def test_another_default_device():
+    """Every tensor made along the way names its device."""
+    layer, cell, x = LSTM(3, 5), nn.GRUCell(3, 5), torch.randn(6, 2, 3)
+    with torch.device("meta"):
+        assert monitored(layer, x).verdict
+        with GradientMonitor(cell) as monitor:
+            cell(x[1, :1], cell(x[0])[:1]).sum().backward()  # a step of two rows and one of one
+            report = monitor.step(1.5)
+        assert report.loss == 1.5
+        assert str(report)
+        assert report.table()
+        report.log(Silent())
+        assert recurrent_jacobians(layer, x).device.type == "cpu"
+        assert spectral_radius(torch.eye(3, device="cpu")).item() == 1
+        assert singular_values(torch.eye(3, device="cpu")).tolist() == [1, 1, 1]
+        spectrum = lag_spectrum(layer, x, lambda h: h.sum(-1), 3)
+    assert spectrum["h"].device.type == "cpu"
+
+
+class Silent:
+    """A TensorBoard writer that writes nothing."""
+
+    def __getattr__(self, name):
+        return lambda *_: None
 
 
 def hooks(model: nn.Module) -> int:
@@ -552,7 +770,7 @@ def test_hooks_and_graph_are_gone_after_the_step(cls, backend):
             with torch.autograd.graph.saved_tensors_hooks(keep, lambda box: box.tensor):
                 output, _ = layer(torch.randn(6, 2, 3))
             output[-1].sum().backward(retain_graph=True)
-            assert hooks(layer) == 3
+            assert hooks(layer) == 1
             assert len(kept) > 0
             monitor.step()
             del output, _
@@ -627,8 +845,9 @@ def empty_block(layer):
     ("call", "error", "match"),
     [
         (lambda: GradientMonitor(RNN), TypeError, "expected a torch.nn.Module, got type"),
-        (lambda: GradientMonitor(nn.Sequential(nn.LSTM(3, 5))), ValueError, "got torch.nn.LSTM.*load_state_dict"),
-        (lambda: GradientMonitor(nn.Linear(3, 5)), ValueError, "got Linear without any.*seqlab"),
+        (lambda: GradientMonitor(nn.Sequential(OwnGRU())), ValueError, "got 0: OwnGRU, not a layer or cell of torch"),
+        (lambda: GradientMonitor(nn.Linear(3, 5)), ValueError, "cell of torch.nn or seqlab.*got Linear without any"),
+        (lambda: GradientMonitor(RNN(3, 5), keep=0), ValueError, "keep as an integer of at least 1, got 0"),
         (lambda: GradientMonitor(RNN(3, 5), every=0), ValueError, "every as an integer of at least 1, got 0"),
         (lambda: GradientMonitor(RNN(3, 5), every=1.5), ValueError, "every as an integer of at least 1, got 1.5"),
         (lambda: GradientMonitor(RNN(3, 5), vanishing=2), ValueError, "0 < vanishing < 1 < exploding, got 2 and 100"),
@@ -691,11 +910,11 @@ def test_log_can_be_read_back(tmp_path):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_cuda_gives_the_same_report():
-    layer, x = LSTM(3, 5, num_layers=2), torch.randn(40, 2, 3)
+    layer, x = LSTM(3, 5, num_layers=2, dtype=torch.float64), torch.randn(40, 2, 3, dtype=torch.float64)
     here = monitored(layer, x)
     layer.zero_grad()
     there = monitored(layer.cuda(), x.cuda())
     for name, p in there.profiles.items():
-        torch.testing.assert_close(p.gradient, here.profiles[name].gradient, rtol=1e-3, atol=0)
+        torch.testing.assert_close(p.gradient, here.profiles[name].gradient, rtol=1e-8, atol=0)
     assert there.findings[0].kind == here.findings[0].kind
     torch.testing.assert_close(spectral_radius(torch.eye(3).cuda()), torch.ones(()).cuda())

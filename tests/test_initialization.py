@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.utils import parametrizations, parametrize, prune
 from torch.testing import assert_close
 
 import seqlab
@@ -157,3 +160,98 @@ def test_values_change_in_place_and_stay_parameters():
 def test_what_does_not_fit_is_refused(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+# Weights that are computed: set rightly, or refused with nothing changed.
+
+CHANGES = {
+    "orthogonal": lambda layer: orthogonal_(layer, generator=torch.Generator().manual_seed(1)),
+    "identity": lambda layer: identity_(layer, 0.5),
+    "spectral_radius": lambda layer: spectral_radius_(layer, 0.5),
+    "forget_bias": lambda layer: forget_bias_(layer, 1.5),
+}
+TREATMENTS = {
+    "weight_norm": lambda layer, name: parametrizations.weight_norm(layer, name),
+    "weight_norm, dim 1": lambda layer, name: parametrizations.weight_norm(layer, name, dim=-1),
+    "spectral_norm": lambda layer, name: parametrizations.spectral_norm(layer, name),
+    "orthogonal": lambda layer, name: parametrizations.orthogonal(layer, name),
+    "cayley": lambda layer, name: parametrizations.orthogonal(layer, name, "cayley", use_trivialization=False),
+    "symmetric": lambda layer, name: parametrize.register_parametrization(layer, name, Half(), unsafe=True),
+    "pruning": lambda layer, name: prune.l1_unstructured(layer, name, 0.5),
+    "old weight_norm": lambda layer, name: nn.utils.weight_norm(layer, name),
+    "old spectral_norm": lambda layer, name: nn.utils.spectral_norm(layer, name),
+}
+
+
+class Half(nn.Module):
+    """No right_inverse."""
+
+    def forward(self, x):
+        return x / 2
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("module", [nn, seqlab], ids=["torch", "seqlab"])
+@pytest.mark.parametrize("kind", ["LSTM", "LSTMCell"])
+@pytest.mark.parametrize("treat", TREATMENTS.values(), ids=TREATMENTS)
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_computed_weight_is_set_rightly_or_refused(module, kind, treat, change):
+    torch.manual_seed(0)
+    layer, plain = getattr(module, kind)(3, 4), getattr(module, kind)(3, 4)
+    suffix = "_l0" if kind == "LSTM" else ""
+    name = ("bias_hh" if change == "forget_bias" else "weight_hh") + suffix
+    plain.load_state_dict(layer.state_dict())
+    dims = {"orthogonal", "cayley", "spectral_norm", "old spectral_norm"}
+    if change == "forget_bias" and any(treat is TREATMENTS[key] for key in dims):
+        pytest.skip("a vector has no such norm")
+    treat(layer, name)
+    x = torch.randn(2, 3) if kind == "LSTMCell" else torch.randn(5, 2, 3)
+    layer(x)
+    before = copy.deepcopy(layer.state_dict())
+    refused = None
+    try:
+        CHANGES[change](layer)
+    except ValueError as error:
+        refused = str(error)
+    if refused is not None:
+        assert refused.startswith(f"{change}_: cannot set {name} of this ")
+        assert_close(layer.state_dict(), before, rtol=0, atol=0)
+        assert change == "forget_bias" or treat not in (TREATMENTS["weight_norm"], TREATMENTS["weight_norm, dim 1"])
+        return
+    layer.eval()
+    layer(x)
+    weight = getattr(layer, name).detach()
+    if change == "forget_bias":
+        assert_close((weight + getattr(layer, "bias_ih" + suffix).detach())[4:8], torch.full((4,), 1.5))
+        return
+    for block in weight.split(4):
+        radius = 1.0 if change == "orthogonal" else 0.5
+        assert torch.linalg.eigvals(block).abs().max().item() == pytest.approx(radius, rel=1e-3)
+    if change != "spectral_radius":
+        assert_close(weight, getattr(CHANGES[change](plain), name).detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_a_refusal_changes_no_layer_of_several():
+    layer = seqlab.GRU(3, 4, num_layers=2)
+    parametrizations.spectral_norm(layer, "weight_hh_l1")
+    before = copy.deepcopy(layer.state_dict())
+    with pytest.raises(ValueError, match=r"identity_: cannot set weight_hh_l1 .*another value; initialise"):
+        identity_(layer, 0.3)
+    assert_close(layer.state_dict(), before, rtol=0, atol=0)
+
+
+def test_a_weight_that_is_computed_is_not_changed_in_vain():
+    layer = parametrizations.weight_norm(seqlab.RNN(3, 4), "weight_hh_l0")
+    with pytest.raises(ValueError, match="got one that is computed, whose change would be lost; pass the layer"):
+        spectral_radius_(layer.weight_hh_l0, 0.9)
+
+
+def test_another_default_device_changes_nothing():
+    here, there, lstm = seqlab.GRU(3, 4), seqlab.GRU(3, 4), seqlab.LSTM(3, 4)
+    orthogonal_(here, generator=torch.Generator().manual_seed(1))
+    with torch.device("meta"):
+        for change in (identity_, lambda layer: spectral_radius_(layer, 0.9)):
+            change(there)
+        orthogonal_(there, generator=torch.Generator().manual_seed(1))
+        forget_bias_(lstm, 1.0)
+    assert_close(there.weight_hh_l0, here.weight_hh_l0, rtol=0, atol=0)

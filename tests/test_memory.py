@@ -63,6 +63,25 @@ def test_the_functions_are_the_equations():
         assert_close(read(M, w)[n].detach().numpy(), numpy_read(M_n, w_n), **EXACT)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, f64])
+@pytest.mark.parametrize("scale", [0.0, 1e-6, 1.0, 3000.0])  # 3000² is beyond half
+def test_weights_are_right_in_any_precision_and_with_vectors_of_length_zero(dtype, scale):
+    M, k = torch.randn(N, S, W, dtype=f64), scale * torch.randn(N, W, dtype=f64)
+    M[0, 1] = 0.0
+    M, k = (each.to(dtype).requires_grad_() for each in (M, k))
+    w = content_weights(M, k, torch.tensor([0.5, 4.0], dtype=dtype))
+    assert w.dtype == dtype
+    wanted = content_weights(M.double(), k.double(), torch.tensor([0.5, 4.0], dtype=f64))
+    assert_close(w.double(), wanted, rtol=0.0, atol=30 * torch.finfo(dtype).eps)
+    assert w.isfinite().all()
+    if scale == 0.0:
+        assert_close(w, torch.full_like(w, 1 / S))
+    if scale != 1e-6:  # whose gradient grows as 1 / scale
+        w[:, 0].sum().backward()
+        assert M.grad.isfinite().all()
+        assert k.grad.isfinite().all()
+
+
 @pytest.mark.parametrize("check", [torch.autograd.gradcheck, torch.autograd.gradgradcheck])
 def test_gradients_of_the_functions(check):
     M, w, beta = randn(N, 3, 2), torch.rand(N, 3, dtype=f64, requires_grad=True), randn(N)

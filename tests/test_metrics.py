@@ -8,6 +8,7 @@ from collections import Counter
 from functools import cache
 from itertools import chain
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -262,3 +263,26 @@ def test_missing_packages_are_named(monkeypatch):
         edit_distance([], [])
     with pytest.raises(ModuleNotFoundError, match=r'bleu: .*package sacrebleu, .*pip install "seqlab\[data\]"'):
         bleu([["a"]], [[["a"]]])
+
+
+KINDS = {
+    "tensors": lambda numbers: list(torch.tensor(numbers)),
+    "arrays": lambda numbers: list(np.array(numbers)),
+    "arrays-of-none": lambda numbers: [np.array(number) for number in numbers],
+    "floats": lambda numbers: [float(number) for number in numbers],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tokens_are_equal_by_value_not_by_identity(kind):
+    make = KINDS[kind]
+    assert edit_distance(make([1, 2, 3]), make([1, 3])) == edit_distance(make([1, 2, 3]), [1, 3]) == 1
+    assert word_error_rate([make([1, 2])], [[[1, 2]]]) == word_error_rate([[1, 2]], [[make([1, 2])]]) == 0
+    assert phoneme_error_rate([make([1, 2])], [[make([1, 4]), [1, 5]]]) == 0.5
+
+
+@pytest.mark.parametrize("metric", [edit_distance, lambda a, b: word_error_rate([a], [[b]])])
+@pytest.mark.parametrize("tokens", [[torch.ones(2)], [np.ones(2)]])
+def test_a_token_of_several_values_is_refused(metric, tokens):
+    with pytest.raises(TypeError, match="expected tokens of one value each, got a tensor or array of several"):
+        metric(tokens, tokens)

@@ -1,4 +1,4 @@
-"""What every chapter and solution must look like as a file; nbval runs them, these tests read them."""
+"""What every chapter and solution must look like as a file, and that it still prints what is stored in it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from execution import Execution, differences
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -37,7 +38,15 @@ def test_code_cells_are_short_and_were_all_run(path):
     for cell in cells(path, "code"):
         lines = cell.source.strip().split("\n")
         assert len(lines) <= 25, f"{len(lines)} lines in the cell that begins {lines[0]!r}"
-        assert cell.execution_count is not None, f"never run, so nbval checks nothing in it: {lines[0]!r}"
+        assert cell.execution_count is not None, f"never run: {lines[0]!r}"
+
+
+@notebooks
+def test_the_execution_of_today_prints_what_is_stored(path):
+    """The build has executed every cell, with this code and these data; its outputs are compared here."""
+    executed = Execution(ROOT).current(path)
+    assert executed, "not executed as it is now: run `make book`"
+    assert not differences(nbformat.read(path, as_version=4), executed), "if this is meant, run `make notebooks`"
 
 
 @notebooks

@@ -79,3 +79,12 @@ def test_answers_are_never_longer_than_longest(data):
     torch.manual_seed(0)
     found = translate(build(Settings("none", hidden_size=4), data).eval(), data.test[:8], data)
     assert all(len(one.tokens) <= number_words.LONGEST for one in found)
+
+
+def test_another_model_is_an_argument_and_leaves_the_others_as_they_are(data):
+    names = list(MODELS)
+    settings, models = Settings("mine", hidden_size=8), {"mine": ("sutskever", lambda H: None)}
+    assert build(settings, data, models).decoder.wiring == "sutskever"
+    assert list(MODELS) == names
+    with pytest.raises(ValueError, match="expected model to be one of mine, got 'dot'"):
+        build(Settings("dot"), data, models)

@@ -88,7 +88,7 @@ from seqbook.interactive import explore
 from seqbook.plotting import new_figure
 from seqbook.recorded import recorded
 assert seqbook.__file__.startswith({str(tmp_path)!r}) and seqlab.__file__.startswith({str(tmp_path)!r})
-assert recorded("longest_lag")["complete"] and seqbook.registry()
+assert recorded("longest_lag")["results"] and seqbook.registry()
 figure = explore(lambda k: new_figure()[0], name="a", alt="b", k=[1, 2])
 assert "seqlab-explore" in figure._repr_mimebundle_()["text/html"]
 """

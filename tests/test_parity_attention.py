@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 
 import pytest
@@ -14,6 +15,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from seqlab.attention import MultiheadAttention, ProjectedKeys, ScaledDotProductAttention, causal_mask
+from seqlab.transformer import DecoderBlock, EncoderBlock, TransformerDecoder, TransformerEncoder
 
 EXACT = {"rtol": 0.0, "atol": 1e-12}
 GRADIENTS = {"rtol": 0.0, "atol": 1e-10}
@@ -74,6 +76,35 @@ def test_multihead_matches_torch_forward_and_backward(options, masked, weights):
     leaves = [query, key, value]
     mine, torchs = ([*leaves, *module.parameters()] for module in (ours, theirs))
     assert_same(ours(*inputs, **call), theirs(*inputs, **call), mine, torchs)
+
+
+def test_arguments_in_torchs_order_mean_the_same():
+    """Every argument by position, in the constructors and in the calls, against torch's own signatures."""
+    for ours, theirs in (
+        (MultiheadAttention.__init__, nn.MultiheadAttention.__init__),
+        (MultiheadAttention.forward, nn.MultiheadAttention.forward),
+        (EncoderBlock.forward, nn.TransformerEncoderLayer.forward),
+        (TransformerEncoder.forward, nn.TransformerEncoder.forward),
+        (DecoderBlock.forward, nn.TransformerDecoderLayer.forward),
+        (TransformerDecoder.forward, nn.TransformerDecoder.forward),
+    ):
+        mine, its = (
+            [name for name, p in inspect.signature(call).parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
+            for call in (ours, theirs)
+        )
+        assert mine == its[: len(mine)]
+        assert set(its) - set(mine) <= {"memory_is_causal"}
+    for ours, theirs in ((EncoderBlock, nn.TransformerEncoderLayer), (DecoderBlock, nn.TransformerDecoderLayer)):
+        mine, its = (list(inspect.signature(kind).parameters) for kind in (ours, theirs))
+        assert mine[:5] == its[:5]
+        with pytest.raises(TypeError, match="positional"):  # what torch has sixth
+            ours(E, 2, 16, 0.0, "relu", 1e-5)
+    arguments = (E, 2, 0.0, True, False, False, 3, 5, True, "cpu", torch.float64)
+    ours, theirs = MultiheadAttention(*arguments), nn.MultiheadAttention(*arguments)
+    theirs.load_state_dict(ours.state_dict())
+    query, key, value = randn(N, L, E), randn(N, S, 3), randn(N, S, 5)
+    call = (query, key, value, padding(), True, None, False)
+    assert_close(ours(*call), theirs(*call), **EXACT)
 
 
 @pytest.mark.parametrize("need_weights", [True, False])

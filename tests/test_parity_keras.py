@@ -215,7 +215,7 @@ def test_additive_attention_matches_keras(layers, form, padding):
 @pytest.mark.parametrize("keep", [None, 0], ids=["plain", "lean"])
 def test_additive_gradient_matches_differences_of_keras(layers, form, keep, monkeypatch):
     if keep is not None:  # the score that keeps no large tanh, which is otherwise for larger inputs
-        monkeypatch.setattr("seqlab.attention.additive.KEEP", keep)
+        monkeypatch.setattr("seqlab.attention.additive.KEEP", {"cpu": keep})
     attention, inputs = our_additive(form)
     leaves = [*inputs, *attention.parameters()]
     error = along_a_direction(

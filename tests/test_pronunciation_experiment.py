@@ -87,6 +87,17 @@ def test_a_run_killed_while_it_writes_a_checkpoint_ends_as_one_that_was_not(tmp_
         assert torch.equal(weight, states[1]["model"][name])
 
 
+def test_a_run_until_some_update_is_the_beginning_of_the_whole_one(few, tmp_path):
+    part = run(Settings(**SMALL), tmp_path / "part", until=5)
+    assert "greedy" not in part
+    assert not (tmp_path / "part" / "result.json").exists()
+    whole = run(Settings(**SMALL), tmp_path / "whole")
+    assert part["validation"] == whole["validation"][: len(part["validation"])]
+    assert len(part["validation"]) == 5
+    resumed = run(Settings(**SMALL), tmp_path / "part")
+    assert resumed["greedy"] == whole["greedy"]
+
+
 def test_a_folder_belongs_to_one_setting(few, tmp_path):
     run(Settings(**{**SMALL, "steps": 1}), tmp_path)
     with pytest.raises(ValueError, match=r"got another steps, rate; name another folder"):

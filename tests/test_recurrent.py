@@ -14,17 +14,17 @@ import torch
 from torch import nn
 from torch.autograd import forward_ad
 from torch.func import functional_call, grad, hessian, jacrev, jvp, vmap
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, parametrize
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
 
 import seqlab
-from seqlab.recurrent import base
+from seqlab.recurrent.engines import ENGINES, hand
 
 LAYERS = [seqlab.RNN, seqlab.LSTM, seqlab.GRU]
 layers = pytest.mark.parametrize("kind", LAYERS)
-paths = pytest.mark.parametrize("backend", ["loop", "hand", "torch", "auto"])
+engines = pytest.mark.parametrize("backend", ["loop", "hand", "torch", "auto"])
 compiles = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch's compiler looks
 
 
@@ -91,8 +91,22 @@ def exported(layer):
 
 def on_gpu(layer):
     with pytest.MonkeyPatch.context() as patch:  # a device that is always there, and that no pass runs on
-        patch.setattr(seqlab.recurrent.paths, "hand_obstacle", lambda data: "")
+        patch.setattr(hand, "hand_obstacle", lambda data: "")
         return layer.to("meta").path(LONG.to("meta"))
+
+
+class Damped(seqlab.GRU):
+    """A layer whose equation is another."""
+
+    def step(self, input, state, weights):
+        (h,) = super().step(input, state, weights)
+        return (0.5 * h,)
+
+
+def with_its_own_step():
+    layer = seqlab.RNN(3, 5)
+    layer.step = lambda input, state, weights: state
+    return layer
 
 
 half = {"dtype": torch.bfloat16}
@@ -100,14 +114,25 @@ SITUATIONS = {
     "training an RNN or a GRU": [lambda: seqlab.RNN(3, 5).path(LONG), lambda: seqlab.GRU(3, 5).path(packed_batch())],
     "training an LSTM in float32": [lambda: seqlab.LSTM(3, 5).path(LONG)],
     "training an LSTM in float64": [lambda: seqlab.LSTM(3, 5, dtype=torch.float64).path(LONG.double())],
-    "training an LSTM on a PackedSequence": [lambda: seqlab.LSTM(3, 5).path(packed_batch())],
+    "training an LSTM in float32 over 128 steps or more": [
+        lambda: seqlab.LSTM(3, 5).path(torch.zeros(128, 2, 3)),
+        lambda: seqlab.LSTM(3, 5, batch_first=True).path(torch.zeros(2, 128, 3)),
+    ],
+    "an LSTM in float32 on a PackedSequence": [
+        lambda: seqlab.LSTM(3, 5).path(packed_batch()),
+        lambda: inside(torch.no_grad(), seqlab.LSTM(3, 5), packed_batch()),
+    ],
     "a call of few steps, as in a decoder": [
         lambda kind=kind: kind(3, 5, batch_first=True).path(torch.zeros(20, 5, 3)) for kind in LAYERS[::2]
     ],
     "under `torch.no_grad()`": [lambda kind=kind: inside(torch.no_grad(), kind(3, 5)) for kind in LAYERS],
     "all parameters frozen": [lambda kind=kind: kind(3, 5).requires_grad_(False).path(LONG) for kind in LAYERS],
+    "`LSTM(proj_size=...)`": [lambda: seqlab.LSTM(3, 5, proj_size=2, dtype=torch.float64).path(LONG.double())],
+    "a subclass with its own `step`": [lambda: Damped(3, 5).path(LONG), lambda: with_its_own_step().path(LONG)],
     "`GRU(reset_after=False)`": [lambda: seqlab.GRU(3, 5, reset_after=False).path(LONG)],
-    "a `GradientMonitor` watches": [lambda kind=kind: gradient_watched(kind).path(LONG) for kind in LAYERS],
+    "a `GradientMonitor` watches an LSTM in float32": [
+        lambda x=x: gradient_watched(seqlab.LSTM).path(x) for x in (LONG, torch.zeros(200, 2, 3), packed_batch())
+    ],
     "`layer.watch(fn)`": [lambda kind=kind: watched(kind).path(LONG) for kind in LAYERS],
     "bfloat16 or float16": [lambda kind=kind: kind(3, 5, **half).path(LONG.bfloat16()) for kind in LAYERS],
     "autocast": [lambda kind=kind: inside(torch.autocast("cpu", **half), kind(3, 5)) for kind in LAYERS],
@@ -115,6 +140,7 @@ SITUATIONS = {
         lambda: inside(torch.autocast("cpu", **half), seqlab.GRU(3, 5, reset_after=False))
     ],
     "a GPU": [lambda kind=kind: on_gpu(kind(3, 5)) for kind in LAYERS],
+    "a GPU, and a `GradientMonitor` watches": [lambda kind=kind: on_gpu(gradient_watched(kind)) for kind in LAYERS],
     "`torch.func`: grad, jacrev, vmap, ...": [lambda kind=kind: under_grad(kind(3, 5)) for kind in LAYERS],
     "forward-mode differentiation": [lambda kind=kind: inside(forward_ad.dual_level(), kind(3, 5)) for kind in LAYERS],
     "`torch.export`": [lambda kind=kind: exported(kind(3, 5)) for kind in LAYERS],
@@ -138,16 +164,19 @@ def test_every_row_of_the_book_is_tested():
     assert list(rows_of_the_page()) == list(SITUATIONS)
 
 
-@layers
-@pytest.mark.parametrize("backend", ["loop", "hand", "torch", "auto"])
-def test_a_call_takes_the_path_that_it_says(kind, backend, monkeypatch):
+@pytest.mark.parametrize(
+    ("kind", "backend"),
+    [(kind, backend) for kind in LAYERS for backend in ("loop", "hand", "torch", "auto")] + [(seqlab.LSTM, "onednn")],
+)
+def test_a_call_takes_the_engine_that_it_says(kind, backend, monkeypatch):
     layer, taken = kind(3, 5, backend=backend), []
-    monkeypatch.setattr(base, "by_loop", lambda *args, f=base.by_loop: taken.append("loop") or f(*args))
-    monkeypatch.setattr(base, "by_hand", lambda *args, f=base.by_hand: taken.append("hand") or f(*args))
+    for name, engine in ENGINES.items():
+        monkeypatch.setattr(engine, "run", lambda call, name=name, f=engine.run: taken.append(name) or f(call))
     if backend != "auto":
         assert layer.path(LONG) == (backend, f"backend='{backend}' was asked for")
-    layer(LONG)
-    assert (taken or ["torch"]) == [layer.path(LONG)[0]]
+    for x in (LONG, torch.zeros(200, 2, 3), packed_batch()):
+        layer(x)
+        assert taken.pop() == layer.path(x)[0]
 
 
 @layers
@@ -159,6 +188,69 @@ def test_an_initial_state_that_asks_for_a_gradient_counts(kind):
         assert seen == []
         layer(LONG, (h, h) if kind is seqlab.LSTM else h)
     assert len(seen) == 1
+
+
+# A subclass with another equation.
+
+
+@layers
+@pytest.mark.parametrize("L", [3, 20, 200])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_step_of_a_subclass_is_computed_whatever_is_asked(kind, L, packed):
+    class Halved(kind):
+        """The equation of the parent on half the input."""
+
+        def step(self, input, state, weights):
+            return super().step(0.5 * input, state, weights)
+
+    layer, plain = Halved(3, 5, bidirectional=True), kind(3, 5, bidirectional=True, backend="loop")
+    layer.load_state_dict(plain.state_dict())
+    x = torch.randn(L, 2, 3)
+    inputs = [pack_padded_sequence(factor * x, torch.tensor([L, L])) if packed else factor * x for factor in (1, 0.5)]
+    for context in (torch.enable_grad, torch.no_grad):
+        with context():
+            output, expected = layer(inputs[0])[0], plain(inputs[1])[0]
+        assert_close(output.data, expected.data) if packed else assert_close(output, expected)
+    for backend in ("hand", "torch"):
+        layer.backend = backend
+        with pytest.raises(ValueError, match=f"backend='{backend}' is not possible, since a subclass has its own step"):
+            layer(x)
+
+
+# Projections.
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN:UserWarning")  # torch's, once
+@pytest.mark.parametrize("backend", ["auto", "loop", "torch"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("form", ["time-first", "batch-first", "unbatched", "packed", "with states"])
+def test_projections_are_torchs(backend, dtype, form):
+    options = {"num_layers": 2, "bidirectional": True, "proj_size": 2, "batch_first": form == "batch-first"}
+    theirs = nn.LSTM(3, 5, **options, dtype=dtype)
+    ours = seqlab.LSTM(3, 5, **options, dtype=dtype, backend=backend)
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(*((6, 3) if form == "unbatched" else (6, 2, 3)), dtype=dtype, requires_grad=True)
+    hx = (torch.randn(4, 2, 2, dtype=dtype), torch.randn(4, 2, 5, dtype=dtype)) if form == "with states" else None
+    found = []
+    for layer in (ours, theirs):
+        input = pack_padded_sequence(x, torch.tensor([3, 6]), enforce_sorted=False) if form == "packed" else x
+        output, final = layer(input, hx)
+        rows = output.data if form == "packed" else output
+        loss = rows.square().sum() + sum(s.sin().sum() for s in final)
+        found.append([rows, *final, *torch.autograd.grad(loss, [x, *layer.parameters()])])
+    assert_close(*found, **({} if dtype == torch.float64 else {"rtol": 1e-4, "atol": 1e-5}))
+
+
+def test_projections_are_watched_by_the_loop():
+    layer, seen = seqlab.LSTM(3, 5, proj_size=2), []
+    with layer.watch_gradients(lambda layer, direction, states: seen.append(states)):
+        layer(torch.zeros(4, 2, 3))
+        assert layer.path(torch.zeros(200, 2, 3))[0] == "loop"
+    assert (seen[0]["h"].shape, seen[0]["c"].shape) == ((4, 2, 2), (4, 2, 5))
+    with pytest.raises(ValueError, match=r"LSTM: expected h_0 .* = \(1, 2, 2\), got \(1, 2, 5\)"):
+        layer(torch.zeros(4, 2, 3), (torch.zeros(1, 2, 5), torch.zeros(1, 2, 5)))
+    with pytest.raises(ValueError, match="backend='hand' is not possible, since its derivation has no projection"):
+        seqlab.LSTM(3, 5, proj_size=2, backend="hand")(torch.zeros(4, 2, 3))
 
 
 # Watching.
@@ -262,10 +354,14 @@ def test_a_hook_on_a_watched_state_gets_the_total_gradient(kind):
 
 
 @layers
-@pytest.mark.parametrize("backend", ["loop", "hand"])
+@pytest.mark.parametrize("backend", ["loop", "hand", "watched"])
 @pytest.mark.parametrize("form", ["time-first", "batch-first", "unbatched", "packed"])
 def test_gradient_watcher_gets_states_and_total_gradients(kind, backend, form):
     """The oracle are hooks on each state of the loop."""
+    if (backend, form) == ("watched", "packed"):
+        with pytest.raises(ValueError, match="a packed batch has no step for all sequences at once"):
+            gradient_watched(kind, backend=backend)(packed_batch())
+        return
     options = {"num_layers": 2, "bidirectional": True, "batch_first": form == "batch-first", "dtype": torch.float64}
     layer = kind(3, 5, backend=backend, **options)
     x = torch.randn({"batch-first": (2, 4, 3), "unbatched": (4, 3)}.get(form, (4, 2, 3)), dtype=torch.float64)
@@ -307,7 +403,7 @@ def test_gradient_watcher_gets_states_and_total_gradients(kind, backend, form):
 
 
 @layers
-@pytest.mark.parametrize("backend", ["loop", "hand"])
+@pytest.mark.parametrize("backend", ["loop", "hand", "watched"])
 def test_gradient_watcher_is_told_of_each_backward_pass_and_of_its_call(kind, backend):
     layer, told = kind(3, 5, backend=backend), []
     calls = iter("ab")
@@ -319,7 +415,8 @@ def test_gradient_watcher_is_told_of_each_backward_pass_and_of_its_call(kind, ba
     x = torch.randn(4, 2, 3)
     with layer.watch_gradients(watcher):
         first, second = layer(x)[0], layer(x)[0]
-    layer(x)
+    if backend != "watched":
+        layer(x)
     second[-1].sum().backward()
     first[1].sum().backward(retain_graph=True)
     first[3].sum().backward()
@@ -330,7 +427,7 @@ def test_gradient_watcher_is_told_of_each_backward_pass_and_of_its_call(kind, ba
 
 
 @layers
-@pytest.mark.parametrize("backend", ["loop", "hand"])
+@pytest.mark.parametrize("backend", ["loop", "hand", "auto"])
 def test_gradient_watchers_see_nothing_where_no_backward_pass_can_follow(kind, backend):
     layer, told = kind(3, 5, num_layers=2, backend=backend), []
     for name, parameter in layer.named_parameters():
@@ -455,7 +552,7 @@ def test_copies_and_pickles_leave_watchers_behind(kind, copier):
 
 
 @layers
-@paths
+@engines
 @pytest.mark.parametrize("copier", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
 def test_copies_and_pickles_compute_the_same_apart_from_the_original(kind, backend, copier):
     layer, x = kind(3, 5, num_layers=2, backend=backend), torch.randn(8, 2, 3)
@@ -479,7 +576,7 @@ def test_export(kind, backend, strict):
 
 
 @layers
-@paths
+@engines
 def test_functional_call_uses_the_parameters_that_are_given(kind, backend):
     layer, other, x = kind(3, 5, backend=backend), kind(3, 5), torch.randn(8, 2, 3)
     expected = layer(x)
@@ -541,7 +638,7 @@ def test_forward_mode_and_hessian(kind):
 
 
 @layers
-@paths
+@engines
 @pytest.mark.parametrize("parametrize", [parametrizations.weight_norm, parametrizations.orthogonal])
 def test_a_parametrized_weight_is_used_trained_and_copied(kind, backend, parametrize):
     layer, x = kind(5, 5, backend=backend), torch.randn(8, 2, 5)
@@ -558,7 +655,24 @@ def test_a_parametrized_weight_is_used_trained_and_copied(kind, backend, paramet
 
 
 @layers
-@paths
+@engines
+@pytest.mark.parametrize(
+    "made", [parametrizations.weight_norm, parametrizations.orthogonal, parametrizations.spectral_norm]
+)
+def test_a_computed_weight_is_cached_moved_and_copied(kind, backend, made):
+    """parametrize.cached() gives one tensor for several calls; moving a layer keeps nothing that can't be copied."""
+    layer, x = made(kind(3, 5, backend=backend), "weight_hh_l0").eval(), torch.randn(8, 2, 3)
+    expected = layer(x)[0]
+    with parametrize.cached():
+        for _ in range(3):
+            assert_close(layer(x)[0], expected)
+    copied = copy.deepcopy(layer.double().float())
+    assert_close(copied(x)[0], expected)
+    assert_close(pickle.loads(pickle.dumps(layer.state_dict())), layer.state_dict())
+
+
+@layers
+@engines
 @pytest.mark.parametrize("use_reentrant", [False, True])
 def test_checkpointing_gives_the_same_gradients(kind, backend, use_reentrant):
     layer = kind(3, 5, num_layers=2, bidirectional=True, backend=backend, dtype=torch.float64)
@@ -573,7 +687,7 @@ def test_checkpointing_gives_the_same_gradients(kind, backend, use_reentrant):
 
 
 @layers
-@paths
+@engines
 def test_frozen_weights_get_no_gradient_and_the_others_the_same(kind, backend):
     layer, x = kind(3, 5, backend=backend), torch.randn(8, 2, 3)
     expected = dict(
@@ -591,7 +705,7 @@ def test_frozen_weights_get_no_gradient_and_the_others_the_same(kind, backend):
 
 
 @layers
-@paths
+@engines
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_without_gradients_the_output_is_the_same_and_has_no_graph(kind, backend, mode):
     layer, x = kind(3, 5, num_layers=2, bidirectional=True, backend=backend), torch.randn(8, 2, 3)
@@ -640,16 +754,15 @@ def test_a_compiled_model_that_contains_the_layer_is_right(kind, backend):
 
 @layers
 @compiles
-def test_a_frame_that_is_compiled_inside_one_that_is_not_is_right(kind, monkeypatch):
+def test_a_frame_that_is_compiled_inside_one_that_is_not_is_right(kind):
     """Where the rule itself was not compiled it may pick the hand-written pass, whose frames then are."""
     torch.compiler.reset()
     layer, x = kind(3, 5), torch.randn(3, 2, 3)
     packed = pack_padded_sequence(x, torch.tensor([2, 3]), enforce_sorted=False)
     for input in (x, packed):
         expected = layer(input)
-        run = torch.compile(base.by_hand, backend="eager")
-        zeros = tuple(torch.zeros(1, 2, 5) for _ in layer.state_names)
-        output, final = run(layer, input, zeros)
+        run = torch.compile(hand.run, backend="eager")
+        output, final = run(layer._call(input, None))
         assert_close(tuple(output), tuple(expected[0])) if input is packed else assert_close(output, expected[0])
         assert_close(list(final), states_of(expected[1]))
 
@@ -694,7 +807,7 @@ REFUSED = [
     (
         lambda: seqlab.RNN(3, 5, backend="cuda"),
         ValueError,
-        "RNN: expected backend to be one of auto, loop, hand, torch, got 'cuda'",
+        "RNN: expected backend to be one of auto, loop, hand, onednn, torch, watched, got 'cuda'",
     ),
     (
         lambda: seqlab.RNN(3, 5, nonlinearity="gelu"),
@@ -703,7 +816,8 @@ REFUSED = [
     ),
     (lambda: seqlab.GRU(3, 5, dropout=1.5), ValueError, "GRU: expected dropout as a probability from 0 to 1, got 1.5"),
     (lambda: seqlab.GRU(3, 5, dropout=True), ValueError, "GRU: expected dropout as a probability.*got True"),
-    (lambda: seqlab.LSTM(3, 5, proj_size=2), ValueError, "LSTM: expected proj_size=0, got 2; torch.nn.LSTM has"),
+    (lambda: seqlab.LSTM(3, 5, proj_size=5), ValueError, "LSTM: expected proj_size from 0.*hidden_size=5, got 5"),
+    (lambda: seqlab.LSTM(3, 5, proj_size=-1), ValueError, "LSTM: expected proj_size from 0.*got -1"),
     (lambda: seqlab.LSTM(3, 0), ValueError, "LSTM: expected hidden_size of at least 1, got 0"),
     (lambda: seqlab.LSTM(3, 5, num_layers=0), ValueError, "LSTM: expected num_layers of at least 1, got 0"),
     (lambda: seqlab.LSTM("3", 5), TypeError, "LSTM: expected input_size as an int, got '3'"),

@@ -15,6 +15,7 @@ from torch.testing import assert_close
 
 from seqlab.attention import AdditiveAttention, LuongAttention
 from seqlab.seq2seq import Decoder, Encoder, Seq2Seq, beam_search, greedy_search
+from seqlab.seq2seq.search import _greatest
 from seqlab.tasks import Vocabulary, key_padding_mask
 
 BOS, EOS, V = 1, 2, 4
@@ -99,8 +100,8 @@ def test_a_beam_that_holds_everything_ranks_all_answers_there_are(wiring, alpha,
             assert each.log_prob == pytest.approx(log_prob(model, source[n, :length], each.tokens.tolist()), abs=1e-12)
 
 
-def beam_by_hand(table, B, max_length, share):
-    """One source, in lists: (answer, score, log p, finished)."""
+def beam_by_hand(table, B, max_length, share, by_count):
+    """One source, in lists: (answer, score, log p, finished). It stops by count, or at max_length alone."""
     live, finished = [((), 0.0)], []
     for _ in range(max_length):
         continued = [
@@ -112,7 +113,7 @@ def beam_by_hand(table, B, max_length, share):
         continued.sort(key=lambda each: -each[1])
         finished += [each for each in continued[:B] if each[0][-1] == EOS]
         live = [each for each in continued if each[0][-1] != EOS][:B]
-        if len(finished) >= B:
+        if by_count and len(finished) >= B:
             live = []
     finished = sorted(((a, p / share(len(a)), p, True) for a, p in finished), key=lambda each: -each[1])
     return (finished + [(a, p / share(len(a)), p, False) for a, p in live])[:B]
@@ -121,18 +122,94 @@ def beam_by_hand(table, B, max_length, share):
 @given(
     weights=st.lists(st.lists(st.integers(0, 5), min_size=5, max_size=5).filter(any), min_size=5, max_size=5),
     beam_size=st.integers(1, 7),
-    max_length=st.integers(1, 5),
-    alpha=st.sampled_from([0.0, 0.6, 1.5]),
+    max_length=st.integers(1, 6),
+    alpha=st.sampled_from([0.0, 0.6, 1.0, 1.5]),
+    normalisation=st.sampled_from(["wu", "length"]),
+    stop=st.sampled_from(["bound", "count"]),
 )
-@settings(max_examples=100, deadline=None)
-def test_any_beam_is_that_of_plain_python_ties_and_impossible_tokens_included(weights, beam_size, max_length, alpha):
+@settings(max_examples=200, deadline=None)
+def test_any_beam_is_that_of_plain_python_ties_and_impossible_tokens_included(
+    weights, beam_size, max_length, alpha, normalisation, stop
+):
+    """Stopping by bound changes nothing: in plain Python the search goes on to max_length."""
     table = {token: [w / sum(row) for w in row] for token, row in enumerate(weights)}
-    found = beam_search(Table(table), ONE, beam_size, max_length, alpha=alpha)[0]
-    by_hand = beam_by_hand(table, beam_size, max_length, lambda length: ((5 + length) / 6) ** alpha)
-    assert len(found) == len(by_hand)
-    for (answer, *numbers, finished), (its, *its_numbers, its_finished) in zip(plain(found), by_hand, strict=True):
-        assert (answer, finished) == (its, its_finished)
-        assert numbers == pytest.approx(its_numbers, abs=1e-12)
+    options = {"alpha": alpha, "normalisation": normalisation, "stop": stop}
+    found = beam_search(Table(table), ONE, beam_size, max_length, **options)[0]
+
+    def share(length):
+        return (length if normalisation == "length" else (5 + length) / 6) ** alpha
+
+    by_hand = beam_by_hand(table, beam_size, max_length, share, stop == "count")
+    assert [each.score for each in found] == pytest.approx([score for _, score, _, _ in by_hand], abs=1e-12)
+    if stop == "count":  # equal scores of different lengths may come in another order where the search ends sooner
+        assert [(answer, finished) for answer, _, _, finished in plain(found)] == [
+            (answer, finished) for answer, _, _, finished in by_hand
+        ]
+    for answer, _, p, finished in plain(found):
+        steps = zip((BOS, *answer), answer, strict=False)
+        assert p == pytest.approx(sum(math.log(table[before][token]) for before, token in steps), abs=1e-12)
+        assert finished == (answer[-1] == EOS)
+
+
+# .6 · .75 = .45 is still alive when two have ended, of .40 and .15
+ALIVE = {1: [0, 0, 0.4, 0.6, 0], 3: [0, 0, 0.25, 0, 0.75], 4: [0, 0, 1.0, 0, 0]}
+
+
+def test_it_goes_on_while_a_live_hypothesis_can_still_win():
+    (greedy,) = greedy_search(Table(ALIVE), ONE, 5)
+    best = beam_search(Table(ALIVE), ONE, 2, 5)[0]
+    assert [(each.tokens.tolist(), round(math.exp(each.log_prob), 2)) for each in best] == [
+        ([3, 4, 2], 0.45),
+        ([2], 0.4),
+    ]
+    assert best[0].log_prob == pytest.approx(greedy.log_prob)
+    by_count = beam_search(Table(ALIVE), ONE, 2, 5, stop="count")[0]
+    assert [each.tokens.tolist() for each in by_count] == [[2], [3, 2]]
+
+
+@pytest.mark.parametrize(("alpha", "normalisation"), [(1.0, "length"), (2.0, "wu")])
+def test_the_bound_knows_what_length_will_do_for_a_live_hypothesis(alpha, normalisation):
+    """Of .16 when two have ended, it scores below both at its length then, and above both at its length in the end."""
+    chain = {token: [float(token + 1 == after) for after in range(10)] for token in range(4, 9)}
+    first = {1: [0, 0, 0.6, 0.4, 0, 0, 0, 0, 0, 0], 3: [0, 0, 0.6, 0, 0.4, 0, 0, 0, 0, 0], 9: [0, 0, 1.0] + 7 * [0]}
+    found = beam_search(Table(first | chain), ONE, 2, 8, alpha=alpha, normalisation=normalisation)[0]
+    assert [each.tokens.tolist() for each in found] == [[3, 4, 5, 6, 7, 8, 9, 2], [2]]
+    assert found[0].log_prob == pytest.approx(math.log(0.16))
+
+
+@pytest.mark.parametrize(("alpha", "normalisation"), [(0.0, "wu"), (0.6, "wu"), (1.0, "length"), (2.0, "length")])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_beam_that_holds_all_that_live_finds_the_best_of_all_answers(seed, alpha, normalisation):
+    """Exhaustive search; the best of all comes first, however early others end."""
+    generator, max_length = torch.Generator().manual_seed(seed), 5
+    rows = torch.rand(V, V, generator=generator, dtype=torch.float64) ** 3
+    table = dict(enumerate((rows / rows.sum(1, keepdim=True)).tolist()))
+
+    def rank(answer):
+        p = sum(math.log(table[before][token]) for before, token in zip((BOS, *answer), answer, strict=False))
+        return p / (len(answer) if normalisation == "length" else (5 + len(answer)) / 6) ** alpha
+
+    best = max(all_answers(max_length), key=rank)
+    B = (V - 1) ** (max_length - 1)  # beginnings that may still go on
+    found = beam_search(Table(table), ONE, B, max_length, alpha=alpha, normalisation=normalisation)[0][0]
+    assert (tuple(found.tokens.tolist()), found.score) == (best, pytest.approx(rank(best), abs=1e-12))
+
+
+@given(
+    rows=st.lists(st.lists(st.integers(-3, 3), min_size=8, max_size=8), min_size=1, max_size=3),
+    k=st.integers(1, 10),
+    dead=st.booleans(),
+)
+@settings(deadline=None)
+def test_the_greatest_candidates_are_those_of_a_stable_sort(rows, k, dead):
+    candidates = torch.tensor(rows, dtype=torch.float32)
+    candidates = candidates.masked_fill(candidates == -3, -math.inf) if dead else candidates
+    values, order = _greatest(candidates, k)
+    wanted = candidates.sort(dim=1, descending=True, stable=True)
+    assert_close(values, wanted.values[:, :k], rtol=0, atol=0)
+    alive = values.isfinite()
+    assert torch.equal(order[alive], wanted.indices[:, :k][alive])
+    assert_close(candidates.gather(1, order), values, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -140,7 +217,7 @@ def test_any_beam_is_that_of_plain_python_ties_and_impossible_tokens_included(we
 def test_greedy_is_a_beam_of_one(seed, alpha):
     model, (source, mask) = make(seed), sources()
     greedy = greedy_search(model, source, 6, mask)
-    beam = beam_search(model, source, 1, 6, mask, alpha=alpha)
+    beam = beam_search(model, source, 1, 6, mask, alpha=alpha, stop="count" if alpha else "bound")
     for one, (other,) in zip(greedy, beam, strict=True):
         assert one.tokens.tolist() == other.tokens.tolist()
         assert (one.finished, one.log_prob) == (other.finished, pytest.approx(other.log_prob, abs=1e-12))
@@ -251,7 +328,7 @@ def test_ties_go_to_the_earlier_beam_then_to_the_smaller_token():
 @pytest.mark.parametrize("seed", range(3))
 def test_the_trace_tells_every_beam_and_every_end(seed):
     model, (source, mask), steps = make(seed), sources(), []
-    found = beam_search(model, source, 3, 6, mask, on_step=steps.append)
+    found = beam_search(model, source, 3, 6, mask, stop="count", on_step=steps.append)
     for n in range(len(source)):
         beams, ended = [()] * 3, []
         for step in steps:
@@ -337,6 +414,9 @@ def test_searches_keep_no_graph_and_use_the_numbers_of_the_vocabulary():
             ValueError,
             "beam_search: expected normalisation 'wu' or 'length', got 'mean'",
         ),
+        (lambda: beam_search(Table(SHORT), ONE, 2, 5, stop="early"), ValueError, "expected stop 'bound' or 'count'"),
+        (lambda: greedy_search(Table(SHORT), ONE, 5, bos=ONE[0]), TypeError, "bos as an int, or None .* got Tensor"),
+        (lambda: beam_search(Table(SHORT), ONE, 2, 5, bos=None), TypeError, r"method begin\(.* got Table; pass the"),
         (lambda: greedy_search(Table({1: [0.5, 0.5]}), ONE, 5), ValueError, r"\(N, V\) = \(1, more than eos=2\)"),
         (lambda: greedy_search(Table({1: [math.nan] * 4}), ONE, 5), ValueError, "greedy_search: .* got NaN"),
         (

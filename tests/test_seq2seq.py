@@ -13,7 +13,13 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from seqlab.attention import AdditiveAttention, LuongAttention, MultiheadAttention, ScaledDotProductAttention
+from seqlab.attention import (
+    AdditiveAttention,
+    LuongAttention,
+    MultiheadAttention,
+    ProjectedKeys,
+    ScaledDotProductAttention,
+)
 from seqlab.recurrent import GRU
 from seqlab.seq2seq import Decoder, DecoderState, Encoded, Encoder, Seq2Seq, greedy_search
 from seqlab.tasks import key_padding_mask, reversing
@@ -241,6 +247,52 @@ def test_all_steps_at_once_are_the_steps_one_by_one_with_any_attention(wiring, k
     assert state.position == 6
 
 
+@pytest.mark.parametrize("kind", ATTENTIONS)
+def test_an_attention_says_the_size_of_its_context_and_a_decoder_does_not_run_it(kind, monkeypatch):
+    """Nothing is drawn either: with dropout in the attention, weights would depend on its mode."""
+    size = 2 * H if kind in ("dot", "scaled") else H
+    attention = ATTENTIONS[kind]()
+    context, _ = attention(torch.zeros(2, 3, size), torch.zeros(2, 5, 2 * H))
+    assert attention.context_size(size, 2 * H) == context.shape[2]
+    monkeypatch.setattr(type(attention), "forward", None)
+    states = []
+    for mode in (True, False):
+        torch.manual_seed(0)
+        states.append(Decoder(V_OUT, E, size, 2 * H, "luong", attention.train(mode)).state_dict())
+    assert_close(dict(states[0]), dict(states[1]), rtol=0, atol=0)
+
+
+def test_a_decoder_tells_any_attention_where_it_is():
+    """One of the user's own, that attends to the key at the position of the query."""
+
+    class Diagonal(nn.Module):
+        def context_size(self, query_size, key_size):
+            return key_size
+
+        def project_keys(self, key, value=None, key_padding_mask=None):
+            return ProjectedKeys(key, key, key_padding_mask)
+
+        def forward(self, query, key, *, start, need_weights):
+            rows = key.value[:, start : start + query.shape[1]]
+            return rows, torch.eye(key.value.shape[1])[start : start + query.shape[1]].expand(len(query), -1, -1)
+
+    for wiring in ("bahdanau", "luong", "input-feeding"):
+        model = make(wiring, attention=Diagonal())
+        source, target = torch.full((2, 4), 3), torch.full((2, 4), 1)
+        _, weights = model.decoder(target, model.encoder(source), need_weights=True)
+        assert torch.equal(weights, torch.eye(4).expand(2, -1, -1))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@every_wiring
+def test_device_and_dtype_are_those_of_all_weights(wiring, cell):
+    place = {"device": "meta", "dtype": torch.float64}
+    attention = AdditiveAttention(H, 2 * H, 5, **place) if wiring in ("bahdanau", "luong", "input-feeding") else None
+    encoder = Encoder(V_IN, E, H, cell, 2, True, **place)
+    model = Seq2Seq(encoder, Decoder(V_OUT, E, H, 2 * H, wiring, attention, cell, 2, **place))
+    assert {(p.device.type, p.dtype) for p in model.parameters()} == {("meta", torch.float64)}
+
+
 @every_wiring
 @every_cell
 def test_teacher_forcing_equals_steps_in_two_layers(wiring, cell):
@@ -433,13 +485,24 @@ def decoder(wiring="sutskever", attention=None, M=H, **options):
         ),
         (
             lambda: decoder("luong", AdditiveAttention(H, H + 1, 3)),
-            r"hidden_size=4 and keys of memory_size=4, .* \(N, S, E\) with E=5, got \(2, 3, 4\)",
+            "hidden_size=4 and keys of memory_size=4, .*AdditiveAttention: .* keys of 5 features, got 4 and 4",
         ),
         (
             lambda: decoder("bahdanau", AdditiveAttention(H + 1, H, 3)),
-            r"queries of hidden_size=4 .* query \(N, L, E\) with E=5, got \(2, 1, 4\)",
+            "queries of hidden_size=4 .*expected queries of 5 and keys of 4 features",
         ),
-        (lambda: decoder("luong", MultiheadAttention(H, 2)), "batch first, got one that refuses them"),
+        (
+            lambda: decoder("luong", MultiheadAttention(H, 2)),
+            "batch first, got one that refuses them.*batch_first=True",
+        ),
+        (
+            lambda: decoder("luong", ScaledDotProductAttention(), M=5),
+            "expected queries of 4 and keys of 4 features, got 4",
+        ),
+        (
+            lambda: decoder("luong", MultiheadAttention(H, 2, kdim=5, batch_first=True), M=5),
+            "MultiheadAttention: expected vdim=5, the keys being the values, got 4",
+        ),
         (lambda: decoder(cell="lstmm"), "Decoder: expected cell 'rnn', 'gru' or 'lstm'"),
         (lambda: Seq2Seq(encoder(bidirectional=True), decoder()), "Seq2Seq: expected a decoder with memory_size=8"),
         (lambda: Seq2Seq(encoder(cell="lstm"), decoder())(SOURCE, SOURCE), "Decoder: expected an encoder's state"),
@@ -463,6 +526,11 @@ def decoder(wiring="sutskever", attention=None, M=H, **options):
 def test_what_a_decoder_cannot_do_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_an_attention_that_does_not_say_its_size_is_refused():
+    with pytest.raises(TypeError, match=r"method context_size\(query_size, key_size\).*got Linear"):
+        decoder("luong", nn.Linear(2, 2))
 
 
 def decoder_state():

@@ -50,10 +50,15 @@ def test_forward_mode_is_seen_without_torchs_counter(monkeypatch):
 
 def test_batched_tensors_are_seen_and_without_an_answer_assumed(lacking):
     seen = []
-    missing = lacking((torch._C._functorch, "is_batchedtensor"))
+    missing = lacking((torch._C._functorch, "is_batchedtensor"), (torch._C._functorch, "is_legacy_batchedtensor"))
     torch.func.vmap(lambda x: (seen.append(_torch.is_batched(x)), x)[1])(torch.ones(2, 3))
     assert seen == [True]
     assert _torch.is_batched(torch.ones(2)) is missing
+    x = torch.ones(2, requires_grad=True)
+    y = x * 2
+    y.register_hook(lambda d: seen.append(_torch.is_batched(d)))
+    torch.autograd.grad(y, x, torch.eye(2), is_grads_batched=True)
+    assert seen == [True, True]
 
 
 @pytest.mark.parametrize("ord", [1, 2, torch.inf])

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import zipfile
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +24,7 @@ import pytest
 import torch
 from torch import nn
 
-from seqlab.gradients import GradientMonitor
+from seqlab.gradients import GradientMonitor, clip_grad_norm_
 from seqlab.recurrent import GRU, RNN
 from seqlab.tasks import length_batches, pad, pronunciations
 from seqlab.training import (
@@ -34,9 +35,9 @@ from seqlab.training import (
     epochs,
     fit,
     load_weights,
+    progress,
     seed_everything,
     share,
-    watching,
 )
 from seqlab.training import checkpoint as checkpoints
 from seqlab.training.data import to_device
@@ -178,7 +179,7 @@ def test_the_updates_are_those_of_the_loop_written_out():
         optimizer.zero_grad()
         loss = squared(model, batch_of(n))
         loss.backward()
-        norms.append(nn.utils.clip_grad_norm_(model.parameters(), 0.5).item())
+        norms.append(clip_grad_norm_(model, 0.5).item())
         optimizer.step()
         options["scheduler"].step()
         losses.append(loss.item())
@@ -315,7 +316,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(stop, tmp_path, caps
         fit(model, loss, killing, optimizer, 12, evaluation=evaluation, checkpoint=save, **options)
     others, options = start(seed=99)  # the script starts again; everything comes from the file
     resumed = fit(*others, 12, evaluation=evaluation, checkpoint=save, **options)
-    assert f"goes on from {save.path} at step {stop // 2 * 2} of 12" in capsys.readouterr().out
+    assert f"goes on from {save.path} at step {stop // 2 * 2 or 1} of 12" in capsys.readouterr().out
     assert resumed == whole
     assert same(args[0], others[0])
     a, b = (torch.load(path, weights_only=True) for path in (tmp_path / "a.pt", save.path))
@@ -364,30 +365,77 @@ def test_a_full_disk_leaves_the_earlier_checkpoint_whole(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OSError, match=r"could not write the checkpoint \(No space left on device\); the one before is"):
+    with pytest.raises(OSError, match=r"could not write .* \(No space left on device\); .*run\.pt is still the one"):
         fit(*args, 4, checkpoint=save, **options)
     assert save.path.read_bytes() == before
     assert os.listdir(tmp_path) == ["run.pt"]
 
 
+def save_beyond(limit, path):
+    """In a process of its own, which may write no longer file."""
+    import resource
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    args, options = start()
+    try:
+        fit(*args, 2, checkpoint=Checkpoint(path), **options)
+    except OSError as error:
+        print(error)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="RLIMIT_FSIZE")
+@pytest.mark.parametrize("limit", [100, 2000, 9000])
+def test_a_disk_that_is_full_anywhere_in_the_file_is_said_to_be(limit, tmp_path):
+    with child(f"t.save_beyond({limit}, {str(tmp_path / 'run.pt')!r})", stdout=subprocess.PIPE, text=True) as process:
+        out, _ = process.communicate(timeout=120)
+    assert "could not write the checkpoint (File too large); there was none before; make room, and resume" in out
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.parametrize(
-    "damage",
+    ("damage", "cause"),
     [
-        lambda data: data[: len(data) // 2],
-        lambda data: b"",
-        lambda data: b"Call me Ishmael.",
+        (lambda data: data[: len(data) // 2], "one that is cut off or damaged"),
+        (lambda data: data[:-1], "one that is cut off or damaged"),
+        (lambda data: b"", "an empty file"),
+        (lambda data: b"Call me Ishmael.", "another kind of file"),
     ],
 )
-def test_a_file_cut_off_or_foreign_is_refused(damage, tmp_path):
+def test_a_file_cut_off_or_foreign_is_refused_with_its_cause(damage, cause, tmp_path):
     path = tmp_path / "run.pt"
     args, options = start()
     fit(*args, 2, checkpoint=Checkpoint(path), **options)
     path.write_bytes(damage(path.read_bytes()))
-    message = r"expected a whole file written by fit, got one that torch cannot read, .*run\.pt: cut off, damaged, or"
+    message = rf"checkpoint: expected a file written by fit, got {cause}.*run\.pt"
     with pytest.raises(ValueError, match=message):
         fit(*args, 4, checkpoint=Checkpoint(path), **options)
     with pytest.raises(ValueError, match=message):
         load_weights(args[0], path)
+
+
+def test_wherever_a_file_is_damaged_that_is_found_or_changes_nothing(tmp_path):
+    path, draw = tmp_path / "run.pt", random.Random(0)
+    model = nn.Linear(2, 1)
+    fit(
+        model,
+        lambda m, x: m(x).mean(),
+        lambda n: torch.ones(1, 2),
+        torch.optim.SGD(model.parameters()),
+        1,
+        checkpoint=Checkpoint(path),
+    )
+    whole, state = path.read_bytes(), repr(checkpoints.read(path))
+    places = [*range(0, 60), *range(len(whole) - 200, len(whole)), *draw.sample(range(len(whole)), 300)]
+    found = []
+    for place in places:
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << draw.randrange(8)]) + whole[place + 1 :])
+        try:
+            assert repr(checkpoints.read(path)) == state
+        except ValueError as error:
+            found.append(str(error))
+    assert len(found) > 50
+    assert all("checkpoint: expected a file written by fit, got" in text for text in found)
 
 
 def test_one_flipped_bit_is_found(tmp_path):
@@ -397,7 +445,7 @@ def test_one_flipped_bit_is_found(tmp_path):
     weight = args[0].rnn.weight_hh_l0.detach().numpy().tobytes()
     flipped = bytes([weight[0] ^ 1]) + weight[1:]
     path.write_bytes(path.read_bytes().replace(weight, flipped))
-    with pytest.raises(ValueError, match=r"cut off, damaged, or not a checkpoint"):
+    with pytest.raises(ValueError, match=r"got one that is cut off or damaged \(wrong checksum of"):
         load_weights(args[0], path)
 
 
@@ -423,8 +471,274 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"expected version 1 of the format, got version 2 in .*run.pt; read it with"):
         fit(*args, 4, checkpoint=Checkpoint(path), **options)
     torch.save(model.state_dict(), path)
-    with pytest.raises(ValueError, match=r"expected a file written by fit, got another kind of file, .*run.pt"):
+    with pytest.raises(ValueError, match=r"got another kind of file, .*run.pt; give Checkpoint another path"):
         fit(*args, 4, checkpoint=Checkpoint(path), **options)
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("notes.txt", "Call me Ishmael.")
+    with pytest.raises(ValueError, match=r"got one that torch cannot read .*run.pt; give Checkpoint another path"):
+        fit(*args, 4, checkpoint=Checkpoint(path), **options)
+
+
+def test_optimizer_and_scheduler_of_another_class_are_refused(tmp_path):
+    args, options = start()
+    fit(*args, 2, checkpoint=Checkpoint(tmp_path / "run.pt"), **options)
+    model, *rest, optimizer = args
+    rates = torch.optim.lr_scheduler.StepLR(optimizer, 3)
+    with pytest.raises(
+        ValueError, match=r"expected scheduler as in .*run.pt, which has CosineAnnealingLR, got StepLR; s"
+    ):
+        fit(*args, 4, scheduler=rates, checkpoint=Checkpoint(tmp_path / "run.pt"))
+    other = torch.optim.SGD(model.parameters(), lr=0.1)
+    rates = torch.optim.lr_scheduler.CosineAnnealingLR(other, 20)
+    with pytest.raises(ValueError, match=r"expected optimizer as in .*run.pt, which has AdamW, got SGD; start anew"):
+        fit(model, *rest, other, 4, scheduler=rates, checkpoint=Checkpoint(tmp_path / "run.pt"))
+
+
+def test_a_file_from_before_the_classes_were_written_is_still_read(tmp_path):
+    path, args, options = tmp_path / "run.pt", *start()
+    fit(*args, 2, checkpoint=Checkpoint(path), **options)
+    state = torch.load(path, weights_only=True)
+    del state["kinds"]
+    torch.save(state, path)
+    assert fit(*args, 4, checkpoint=Checkpoint(path), **options).steps == 4
+
+
+# What a state may hold: it is read back before it is trusted.
+
+
+class Odd:
+    """A type that torch.load does not read."""
+
+
+class Counting(torch.optim.SGD):
+    """From its first step on, its state has something of the reader's own in it."""
+
+    def __init__(self, parameters, thing, **options):
+        super().__init__(parameters, **options)
+        self.thing = thing
+
+    def step(self, closure=None):
+        super().step(closure)
+        for p in self.param_groups[0]["params"]:
+            self.state[p]["seen"] = self.thing
+
+
+class Remembering(nn.Linear):
+    """A module with a state that is no parameter."""
+
+    def __init__(self, thing):
+        super().__init__(3, 1)
+        self.thing = thing
+
+    def get_extra_state(self):
+        return self.thing
+
+    def set_extra_state(self, thing):
+        self.thing = thing
+
+
+class Warmup:
+    """A schedule with a state, for LambdaLR."""
+
+    def __init__(self, thing):
+        self.thing = thing
+
+    def __call__(self, n):
+        return 1.0 / (n + 1)
+
+
+READABLE = {
+    "NumPy float64": np.float64(0.1),
+    "NumPy float32": np.float32(0.1),
+    "NumPy int64": np.int64(3),
+    "NumPy bool": np.bool_(True),
+    "NumPy string": np.str_("warm"),
+    "NumPy array": np.arange(6.0).reshape(2, 3).T,
+    "set": {1, 2},
+    "nested": {"a": [(np.float64(1), None, "b")], 3: torch.ones(2)},
+}
+SPOILED = ("NumPy string", "NumPy array", "nested")  # by Optimizer.load_state_dict, which makes iterables anew
+UNREADABLE = {
+    "own class": Odd(),
+    "function": lambda n: n,
+    "module": nn.Linear(1, 1),
+    "NumPy objects": np.array([Odd()]),
+    "path": Path("run"),
+    "nested": {"a": [1, (2, Odd())]},
+}
+
+
+def with_state(where, thing):
+    """A run in which optimizer, scheduler or model have the thing in their state."""
+    seed_everything(0)
+    model = Remembering(thing if where == "model" else None)
+    optimizer = Counting(model.parameters(), thing if where == "optimizer" else 0, lr=0.1)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, Warmup(thing if where == "scheduler" else None))
+    return (model, lambda m, x: m(x).square().mean(), lambda n: torch.ones(2, 3) * n, optimizer), scheduler
+
+
+@pytest.mark.parametrize("where", ["optimizer", "scheduler", "model"])
+@pytest.mark.parametrize("name", READABLE)
+def test_a_state_of_plain_and_numpy_types_comes_back(where, name, tmp_path):
+    thing = READABLE[name]
+    if where == "optimizer" and name in SPOILED:
+        pytest.skip("refused, see below")
+    path = tmp_path / "run.pt"
+    args, scheduler = with_state(where, thing)
+    whole = fit(*args, 5, scheduler=scheduler)
+    args, scheduler = with_state(where, thing)
+    evaluation = Evaluation(lambda model: 1.0, every=1, patience=9)
+    fit(*args, 3, scheduler=scheduler, evaluation=evaluation, checkpoint=Checkpoint(path))
+    others, scheduler = with_state(where, None)
+    others[3].thing = args[3].thing
+    assert fit(*others, 3, scheduler=scheduler, checkpoint=Checkpoint(path)).steps == 3
+    model, optimizer = others[0], others[3]
+    found = {
+        "optimizer": optimizer.state[model.weight].get("seen"),
+        "scheduler": scheduler.lr_lambdas[0].thing,
+        "model": model.thing,
+    }[where]
+    assert type(found) is type(thing)
+    assert getattr(found, "dtype", None) == getattr(thing, "dtype", None)
+    assert repr(found) == repr(thing)
+    assert fit(*others, 5, scheduler=scheduler, checkpoint=Checkpoint(path)).losses == whole.losses
+
+
+def test_an_extra_state_may_have_another_shape_in_the_file(tmp_path):
+    args, scheduler = with_state("model", torch.ones(3))
+    fit(*args, 1, scheduler=scheduler, checkpoint=Checkpoint(tmp_path / "run.pt"))
+    model = Remembering(torch.zeros(2))
+    load_weights(model, tmp_path / "run.pt")
+    assert torch.equal(model.thing, torch.ones(3))
+
+
+@pytest.mark.parametrize("where", ["optimizer", "scheduler", "model"])
+@pytest.mark.parametrize("thing", UNREADABLE.values(), ids=UNREADABLE)
+def test_a_state_that_could_not_be_read_back_is_refused_by_name_before_the_second_step(where, thing, tmp_path):
+    path, steps = tmp_path / "run.pt", []
+    (model, loss, batches, optimizer), scheduler = with_state(where, thing)
+    name = {
+        "optimizer": r"optimizer\['state'\]\[0\]\['seen'\]",
+        "scheduler": r"scheduler\['lr_lambdas'\]\[0\]\['thing'\]",
+        "model": r"model\['_extra_state'\]",
+    }[where]
+    kind = r"\['a'\]\[1\]\[1\], of type .*Odd" if isinstance(thing, dict) else f", of type .*{type(thing).__qualname__}"
+    with pytest.raises(
+        TypeError, match=f"read back safely from a checkpoint, got {name}{kind}; put a number or Tensor"
+    ):
+        fit(
+            model,
+            loss,
+            lambda n: (steps.append(n), batches(n))[1],
+            optimizer,
+            9,
+            scheduler=scheduler,
+            checkpoint=Checkpoint(path),
+        )
+    assert steps == ([0] if where == "optimizer" else [])
+    assert os.listdir(tmp_path) == (["run.pt"] if where == "optimizer" else [])
+    if where == "optimizer":
+        assert checkpoints.read(path)["history"]["losses"] == []
+
+
+@pytest.mark.parametrize("thing", [*(READABLE[name] for name in SPOILED), "warm", b"warm", [1, {2: ("warm",)}]])
+def test_a_state_that_torchs_optimizers_do_not_bring_back_is_refused_by_name(thing, tmp_path):
+    args, scheduler = with_state("optimizer", thing)
+    with pytest.raises(TypeError, match=r"from a checkpoint, got optimizer\['state'\]\[0\]\['seen'\]"):
+        fit(*args, 5, scheduler=scheduler, checkpoint=Checkpoint(tmp_path / "run.pt"))
+    assert checkpoints.read(tmp_path / "run.pt")["history"]["losses"] == []
+
+
+def test_the_rates_of_numpy_resume_bit_for_bit(tmp_path):
+    def begin():
+        (model, loss, batches, _), _ = start()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=np.logspace(-3, -1, 3, dtype=np.float32)[1])
+        rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: 2 / np.sqrt(n + 1))
+        return (model, loss, batches, optimizer), {"scheduler": rates}
+
+    args, options = begin()
+    whole = fit(*args, 8, checkpoint=Checkpoint(tmp_path / "whole.pt"), **options)
+    others, options = begin()
+    fit(*others, 3, checkpoint=Checkpoint(tmp_path / "run.pt"), **options)
+    others, options = begin()
+    assert fit(*others, 8, checkpoint=Checkpoint(tmp_path / "run.pt"), **options) == whole
+    assert same(args[0], others[0])
+
+
+SCHEDULES = {
+    "LambdaLR": lambda o: torch.optim.lr_scheduler.LambdaLR(o, lambda n: 1 / (n + 1)),
+    "OneCycleLR": lambda o: torch.optim.lr_scheduler.OneCycleLR(o, max_lr=0.1, total_steps=20, cycle_momentum=False),
+    "CyclicLR": lambda o: torch.optim.lr_scheduler.CyclicLR(o, 0.01, 0.1, step_size_up=3, cycle_momentum=False),
+    "SWALR": lambda o: torch.optim.swa_utils.SWALR(o, swa_lr=0.05, anneal_epochs=4),
+    "SequentialLR": lambda o: torch.optim.lr_scheduler.SequentialLR(
+        o, [torch.optim.lr_scheduler.LinearLR(o), torch.optim.lr_scheduler.ExponentialLR(o, 0.9)], [4]
+    ),
+}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
+def test_schedules_resume_bit_for_bit(schedule, tmp_path):
+    def begin():
+        args, _ = start()
+        return args, {"scheduler": schedule(args[3])}
+
+    args, options = begin()
+    whole = fit(*args, 9, **options)
+    others, options = begin()
+    fit(*others, 6, checkpoint=Checkpoint(tmp_path / "run.pt"), **options)
+    others, options = begin()
+    assert fit(*others, 9, checkpoint=Checkpoint(tmp_path / "run.pt"), **options) == whole
+    assert same(args[0], others[0])
+
+
+def test_a_file_with_a_foreign_type_is_whole_and_said_to_be(tmp_path):
+    path, args, options = tmp_path / "run.pt", *start()
+    fit(*args, 2, checkpoint=Checkpoint(path), **options)
+    torch.save({**torch.load(path, weights_only=True), "scheduler": Odd()}, path)
+    before = path.read_bytes()
+    with pytest.raises(
+        ValueError, match=r"got one with the type \S*Odd in it, .*run.pt; the file is whole: read it with"
+    ):
+        fit(*args, 4, checkpoint=Checkpoint(path), **options)
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_reads_back_otherwise_never_takes_the_name(tmp_path, monkeypatch):
+    path, args, options = tmp_path / "run.pt", *start()
+    fit(*args, 2, checkpoint=Checkpoint(path), **options)
+    before, save = path.read_bytes(), torch.save
+
+    def flipping(state, file):
+        save(state, file)
+        if isinstance(state, dict) and "format" in state:
+            file.seek(file.tell() // 2)
+            file.write(b"the disk is worn")
+
+    monkeypatch.setattr(torch, "save", flipping)
+    with pytest.raises(
+        OSError, match=r"could not write the checkpoint .* reads back damaged .*is still the one before"
+    ):
+        fit(*args, 4, checkpoint=Checkpoint(path), **options)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["run.pt"]
+
+
+@pytest.mark.parametrize("error", [MemoryError, PermissionError])
+def test_what_the_machine_lacks_is_not_called_damage(error, tmp_path, monkeypatch):
+    path, args, options = tmp_path / "run.pt", *start()
+    fit(*args, 2, checkpoint=Checkpoint(path), **options)
+
+    def failing(*args, **kwargs):
+        raise error(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(torch, "load", failing)
+    with pytest.raises(error):
+        load_weights(args[0], path)
+    monkeypatch.undo()
+    monkeypatch.setattr(torch, "save", failing)
+    with pytest.raises(error):
+        fit(*args, 4, checkpoint=Checkpoint(path), **options)
+    assert os.listdir(tmp_path) == ["run.pt"]
 
 
 def test_a_new_checkpoint_reaches_the_disk_before_it_takes_the_name(tmp_path, monkeypatch):
@@ -432,7 +746,8 @@ def test_a_new_checkpoint_reaches_the_disk_before_it_takes_the_name(tmp_path, mo
     for name in ("fsync", "replace"):
         real = getattr(os, name)
         monkeypatch.setattr(os, name, lambda *a, real=real, name=name: (order.append(name), real(*a))[1])
-    checkpoints.write(tmp_path / "run.pt", {})
+    state = {"format": checkpoints.FORMAT, "version": checkpoints.VERSION}
+    checkpoints.write(tmp_path / "run.pt", state)
     assert order == ["fsync", "replace", "fsync"]  # the file, the move, the folder
 
 
@@ -473,7 +788,7 @@ def be_killed_while_saving(path):
     saves, save = count(1), torch.save
 
     def half(state, file):
-        if next(saves) < 4:  # the first is from before the first step
+        if next(saves) < 5:  # the first two are from before and after the first step
             return save(state, file)
         file.write(Path(path).read_bytes()[: Path(path).stat().st_size // 2])
         file.flush()
@@ -613,11 +928,167 @@ def test_a_nan_stops_with_step_and_culprit_before_it_reaches_the_weights(place, 
     assert all(torch.equal(a, b) for a, b in zip(kept[2].values(), good.state_dict().values(), strict=True))
 
 
-def test_a_norm_too_large_for_its_dtype_is_told_apart():
-    model = nn.Linear(2, 1)
+@pytest.mark.parametrize(("dtype", "size"), [(torch.float32, 1e30), (torch.float64, 1e200)])
+def test_finite_gradients_whose_squares_overflow_are_clipped(dtype, size):
+    model = nn.Linear(2, 1, dtype=dtype)
+    before = copy.deepcopy(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    history = fit(
+        model, lambda m, x: (m(x) * size).sum(), lambda n: torch.ones(1, 2, dtype=dtype), optimizer, 3, clip=1.0
+    )
+    assert history.norms == pytest.approx([math.sqrt(3) * size] * 3)
+    for p, q in zip(model.parameters(), before.parameters(), strict=True):
+        torch.testing.assert_close(p, q - 0.3 / math.sqrt(3), rtol=1e-5, atol=1e-6)
+
+
+def test_a_norm_beyond_float64_is_told_apart():
+    model = nn.Linear(2, 1, dtype=torch.float64)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    args = model, lambda m, x: (m(x) * 1.7e308).sum() * 0.5, lambda n: torch.full((1, 2), 2.0).double(), optimizer, 1
+    with torch.no_grad():
+        for p in model.parameters():
+            p.zero_()
     with pytest.raises(FloatingPointError, match="Inf in the norm of the gradients, though each of them is finite"):
-        fit(model, lambda m, x: (m(x) * 1e30).sum(), lambda n: torch.ones(1, 2), optimizer, 3)
+        fit(*args)
+    assert fit(*args, clip=1.0).norms == [math.inf]
+
+
+@pytest.mark.parametrize(
+    ("clip", "advice"), [(None, "lower the learning rate, or clip$"), (1.0, "or lower the learning rate$")]
+)
+def test_who_clips_is_not_told_to_clip(clip, advice):
+    model = nn.Linear(2, 1)
+    with pytest.raises(FloatingPointError, match=rf"look at batches\(0\), {advice}"):
+        fit(
+            model,
+            lambda m, x: m(x).sum() * math.nan,
+            lambda n: torch.ones(1, 2),
+            torch.optim.SGD(model.parameters()),
+            3,
+            clip=clip,
+        )
+
+
+def test_sparse_gradients_train_as_dense_ones():
+    def trained(sparse):
+        seed_everything(0)
+        model = nn.Sequential(nn.Embedding(7, 3, sparse=sparse), nn.Flatten(), nn.Linear(12, 1))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        batches = lambda n: torch.tensor([[n % 7, 1, 1, 2]])  # noqa: E731
+        history = fit(model, lambda m, x: m(x).square().sum() + 3 * m(x).sum(), batches, optimizer, 5, clip=0.5)
+        return history, model
+
+    (a, ours), (b, theirs) = trained(True), trained(False)
+    assert a.losses == pytest.approx(b.losses)
+    assert a.norms == pytest.approx(b.norms)
+    assert max(a.norms) > 0.5
+    for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(p, q)
+
+
+def test_a_nan_in_a_sparse_gradient_is_named():
+    model = nn.Embedding(7, 3, sparse=True)
+    model.weight.register_hook(lambda g: g * math.nan)
+    with pytest.raises(FloatingPointError, match="got NaN in the gradient of weight; the update was not made"):
+        fit(model, lambda m, x: m(x).sum(), lambda n: torch.tensor([1]), torch.optim.SGD(model.parameters()), 3)
+
+
+def test_the_default_device_does_not_matter(tmp_path):
+    def trained(path):
+        seed_everything(0)
+        model = nn.Linear(3, 1, device="cpu")
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        order = epochs(lambda generator: torch.randperm(12, generator=generator, device="cpu").view(3, 4))
+        x = torch.arange(36.0, device="cpu").view(12, 3) / 36
+        loss = lambda m, b: ((m(x[b]) - 1).square().sum(), len(b))  # noqa: E731
+        evaluation = Evaluation(lambda m: m.bias.item(), every=2, patience=9)
+        for steps in (3, 6):
+            history = fit(
+                model,
+                loss,
+                order,
+                optimizer,
+                steps,
+                clip=0.5,
+                evaluation=evaluation,
+                checkpoint=Checkpoint(path),
+            )
+        return history, model
+
+    whole, model = trained(tmp_path / "a.pt")
+    with torch.device("meta"):  # a tensor made without a device has no values
+        history, other = trained(tmp_path / "b.pt")
+    assert history == whole
+    assert same(model, other)
+
+
+# A run that ends with an error leaves its last checkpoint, with the history up to there.
+
+
+class Failing(Exception):
+    pass
+
+
+def fail():
+    raise Failing
+
+
+def interrupt():
+    signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("event", [fail, interrupt, "NaN"])
+@pytest.mark.parametrize("place", ["batches", "loss", "backward", "evaluation", "writer", "scheduler", "monitor"])
+def test_whatever_ends_a_run_its_last_checkpoint_goes_on_to_the_same_end(event, place, tmp_path, interruptible):
+    if event == "NaN" and place in ("batches", "writer", "scheduler", "monitor"):
+        pytest.skip("there is no value to spoil")
+
+    def run(save, at):
+        (model, _, _, optimizer), _ = start()
+        calls = dict.fromkeys(["batches", "loss", "backward", "evaluation", "writer", "scheduler", "monitor"], 0)
+
+        def pass_by(name, value=None):
+            calls[name] += 1
+            if name == place and calls[name] == at:
+                if event == "NaN":
+                    return value * math.nan
+                event()
+            return value
+
+        def loss(model, batch):
+            value = pass_by("loss", squared(model, batch))
+            value.register_hook(lambda g: pass_by("backward", g))
+            return value
+
+        class Writer(Notes):
+            def add_scalar(self, name, value, step):
+                if name == "loss":
+                    pass_by("writer")
+
+        rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: pass_by("scheduler", 1.0) / (n + 1))
+        monitor = GradientMonitor(model)
+        look = monitor.step
+        monitor.step = lambda mean: (pass_by("monitor"), look(mean))[1]
+        evaluation = Evaluation(lambda model: pass_by("evaluation", drawing(model)), every=1)
+        watched = {"evaluation": evaluation, "monitor": monitor, "writer": Writer()}
+        options = {**watched, "scheduler": rates, "checkpoint": save, "clip": 0.5}
+        history = fit(model, loss, lambda n: pass_by("batches", batch_of(n)), optimizer, 8, **options)
+        return model, history
+
+    save = Checkpoint(tmp_path / "run.pt", every=3)
+    handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises((Failing, KeyboardInterrupt, FloatingPointError)):
+        run(save, at=7 if place == "writer" else 5)
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert os.listdir(tmp_path) == ["run.pt"]
+    model, whole = run(Checkpoint(tmp_path / "whole.pt"), at=None)
+    kept = checkpoints.read(save.path)["history"]
+    assert kept["losses"] == whole.losses[: len(kept["losses"])]
+    assert len(kept["losses"]) == (6 if place == "writer" else 3)
+    other, resumed = run(save, at=None)
+    assert resumed == whole
+    assert same(model, other)
 
 
 def test_an_evaluation_that_is_nan_stops_too():
@@ -653,9 +1124,9 @@ def test_the_bar_counts_from_where_the_run_goes_on_and_tells_the_loss(tmp_path, 
 def test_by_default_the_bar_is_shown_where_somebody_looks_on(shell, terminal, shown, monkeypatch):
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
     monkeypatch.setattr(sys, "stderr", SimpleNamespace(isatty=lambda: terminal))
-    assert watching.somebody_looks_on() is shown
+    assert progress.has_reader() is shown
     monkeypatch.setitem(sys.modules, "google.colab", SimpleNamespace())
-    assert watching.somebody_looks_on() is (shown or hasattr(shell, "kernel"))
+    assert progress.has_reader() is (shown or hasattr(shell, "kernel"))
 
 
 def test_a_quiet_run_says_nothing(capsys):
@@ -698,25 +1169,44 @@ def test_a_folder_becomes_a_tensorboard_log(tmp_path):
     assert [path.name.startswith("events.out.tfevents") for path in (tmp_path / "log").iterdir()] == [True]
 
 
-@pytest.mark.parametrize(
-    ("package", "option", "remedy"),
-    [
-        ("tqdm.auto", {"progress": True}, "pip install tqdm, or progress=False"),
-        ("torch.utils.tensorboard", {"writer": "log"}, r'pip install "seqlab\[tensorboard\]"'),
-    ],
-)
-def test_a_missing_package_is_named_with_its_remedy(package, option, remedy, monkeypatch):
+@pytest.fixture
+def plain(monkeypatch):
+    """An installation of torch and numpy alone, in a terminal."""
     real = builtins.__import__
 
     def without(name, *args):
-        if name == package:
+        if name.split(".")[0] in ("tqdm", "tensorboard") or name == "torch.utils.tensorboard":
             raise ModuleNotFoundError(name)
         return real(name, *args)
 
     monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setattr(progress, "has_reader", lambda: True)
+
+
+def test_on_a_plain_installation_it_trains_without_a_bar(plain):
     args, options = start()
-    with pytest.raises(ModuleNotFoundError, match=remedy):
+    assert fit(*args, 2, **options).steps == 2
+    assert fit(*args, 2, progress=False, writer=Notes(), **options).steps == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"progress": True}, "expected the package tqdm for progress=True, and found none; pip install tqdm$"),
+        ({"writer": "log"}, "expected the package tensorboard for a folder as writer, .*; pip install tensorboard$"),
+        ({"writer": Path("log")}, "expected the package tensorboard"),
+    ],
+)
+def test_a_missing_package_that_is_asked_for_is_named_with_its_remedy(option, message, plain):
+    args, options = start()
+    with pytest.raises(ModuleNotFoundError, match=message):
         fit(*args, 2, **option, **options)
+
+
+def test_without_a_standard_error_nobody_reads(monkeypatch):
+    monkeypatch.delitem(sys.modules, "IPython", raising=False)
+    monkeypatch.setattr(sys, "stderr", None)  # as under pythonw
+    assert not progress.has_reader()
 
 
 # What is refused.
@@ -742,6 +1232,9 @@ def test_a_missing_package_is_named_with_its_remedy(package, option, remedy, mon
         ({"steps": 0}, ValueError, "fit: expected steps of at least 1, got 0"),
         ({"steps": 1.5}, TypeError, "fit: expected steps as an int, got 1.5"),
         ({"clip": 0}, ValueError, "expected clip as a norm above 0, got 0; None does not clip"),
+        ({"clip": math.nan}, ValueError, "expected clip as a norm above 0, got nan"),
+        ({"clip": "1"}, TypeError, "expected clip as a number, got '1'; None does not clip"),
+        ({"clip": True}, TypeError, "expected clip as a number, got True"),
         ({"scheduler": 3}, TypeError, "expected scheduler that goes by the step, such as LambdaLR, got int"),
         ({"evaluation": len}, TypeError, r"expected evaluation as Evaluation\(...\), got builtin_function"),
         ({"checkpoint": "run.pt"}, TypeError, r"expected checkpoint as Checkpoint\(...\), got str"),
@@ -753,6 +1246,25 @@ def test_an_argument_that_does_not_fit_is_refused(change, error, message):
     arguments = {"model": model, "loss": loss, "batches": batches, "optimizer": optimizer, "steps": 3}
     with pytest.raises(error, match=message):
         fit(**{**arguments, **change})
+
+
+class Twice(torch.optim.SGD):
+    """A user's own, which asks for a closure too."""
+
+    def step(self, closure, *, twice):
+        return super().step(closure)
+
+
+@pytest.mark.parametrize("kind", [torch.optim.LBFGS, Twice])
+@pytest.mark.parametrize("scheduled", [False, True])
+def test_an_optimizer_that_needs_a_closure_is_refused(kind, scheduled):
+    (model, *rest), _ = start()
+    optimizer = kind(model.parameters(), lr=0.1)
+    scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer) if scheduled else None
+    with pytest.raises(
+        TypeError, match=f"needs no closure, got {kind.__name__}, which evaluates .*; take SGD, Adam or"
+    ):
+        fit(model, *rest[:2], optimizer, 3, scheduler=scheduler)
 
 
 def test_a_scheduler_that_waits_for_a_measure_is_refused():

@@ -90,7 +90,7 @@ def test_the_encoder_block_is_torchs(norm_first, activation, padded, causal):
         nn.TransformerEncoderLayer(E, HEADS, F, 0.1, activation, batch_first=True, **options),
     )
     x, padding = randn(N, L, E), PADDING if padded else None
-    mine = ours(x, padding, is_causal=causal)
+    mine = ours(x, None, padding, causal)
     its = theirs(x, src_mask=causal_mask(L) if causal else None, src_key_padding_mask=padding)
     assert_same(mine, its, ours, theirs, [x], keep(padded))
 
@@ -107,7 +107,34 @@ def test_the_decoder_block_is_torchs(norm_first, activation, padded):
     x, memory = randn(N, L, E), randn(N, S, E)
     masks = (PADDING, MEMORY_PADDING) if padded else (None, None)
     its = theirs(x, memory, causal_mask(L), tgt_key_padding_mask=masks[0], memory_key_padding_mask=masks[1])
-    assert_same(ours(x, memory, *masks), its, ours, theirs, [x, memory], keep(padded))
+    assert_same(ours(x, memory, None, None, *masks), its, ours, theirs, [x, memory], keep(padded))
+
+
+@pytest.mark.parametrize("kind", ["boolean", "floating", "per-head"])
+def test_masks_are_torchs(kind):
+    """Of queries and keys, in blocks and stacks, beside the padding."""
+    shape = (N * HEADS, L) if kind == "per-head" else (L,)
+    masks = [torch.rand(*shape, size) < 0.4 for size in (L, S)]
+    for each in masks:
+        each[..., 0] = False
+    if kind == "floating":
+        masks = [torch.randn(L, size, dtype=f64) for size in (L, S)]
+    own, cross = masks
+    x, memory, options = randn(N, L, E), randn(N, S, E), {"batch_first": True, "dtype": f64}
+    layer = nn.TransformerEncoderLayer(E, HEADS, F, **options)
+    ours, theirs = twins(EncoderBlock(E, HEADS, F, dtype=f64), layer)
+    assert_same(ours(x, own), theirs(x, own), ours, theirs, [x], keep(False))
+    ours, theirs = twins(
+        TransformerEncoder(2, E, HEADS, F, dtype=f64), nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+    )
+    assert_same(ours(x, own), theirs(x, own), ours, theirs, [x], keep(False))
+    layer = nn.TransformerDecoderLayer(E, HEADS, F, **options)
+    ours, theirs = twins(DecoderBlock(E, HEADS, F, dtype=f64), layer)
+    mine, its = ours(x, memory, own, cross, tgt_is_causal=False), theirs(x, memory, own, cross)
+    assert_same(mine, its, ours, theirs, [x, memory], keep(False))
+    ours, theirs = twins(TransformerDecoder(2, E, HEADS, F, dtype=f64), nn.TransformerDecoder(layer, 2))
+    mine, its = ours(x, memory, own, cross, tgt_is_causal=False), theirs(x, memory, own, cross)
+    assert_same(mine, its, ours, theirs, [x, memory], keep(False))
 
 
 @norm_first
@@ -119,7 +146,7 @@ def test_the_stacks_are_torchs(norm_first):
     ours, theirs = twins(TransformerEncoder(2, E, HEADS, dim_feedforward=F, **options), theirs)
     x, memory = randn(N, L, E), randn(N, S, E)
     its = theirs(x, src_key_padding_mask=PADDING)
-    assert_same(ours(x, PADDING), its, ours, theirs, [x], keep(True))
+    assert_same(ours(x, None, PADDING), its, ours, theirs, [x], keep(True))
 
     layer = nn.TransformerDecoderLayer(E, HEADS, F, batch_first=True, **options)
     ours, theirs = twins(
@@ -380,6 +407,46 @@ def test_searches_run_on_the_models():
         assert best.log_prob == pytest.approx(wanted, abs=1e-5)  # the search adds up in float32
 
 
+@pytest.mark.parametrize("max_length", [None, 12])
+@pytest.mark.parametrize("lengths", [[1, 4, 2], [1, 1, 1], [4, 4, 4]])
+def test_prompts_of_any_length_are_continued_in_one_batch_as_each_alone(max_length, lengths):
+    """With a cache, against the whole pass again for each token."""
+    _, language = make_models(max_length)
+    padding = key_padding_mask(lengths)
+    prompts = torch.randint(3, 9, padding.shape).masked_fill(padding, 0)
+    scrambled = prompts.masked_fill(padding, 7)
+    answers = greedy_search(language, prompts, 6, padding, bos=None)
+    assert [a.tokens.tolist() for a in greedy_search(language, scrambled, 6, padding, bos=None)] == [
+        a.tokens.tolist() for a in answers
+    ]
+    for prompt, length, answer in zip(prompts, lengths, answers, strict=True):
+        whole = prompt[:length]
+        for token in answer.tokens:
+            log_probs = torch.log_softmax(language(whole.unsqueeze(0))[0, -1], -1)
+            assert token == log_probs.argmax()
+            whole = torch.cat([whole, token.unsqueeze(0)])
+        log_probs = torch.log_softmax(language(whole[:-1].unsqueeze(0))[0, length - 1 :], -1)
+        wanted = log_probs.gather(1, answer.tokens.unsqueeze(1)).sum().item()
+        assert answer.log_prob == pytest.approx(wanted, abs=1e-12)
+        assert answer.finished == (answer.tokens[-1] == 2)
+        (alone,) = greedy_search(language, prompt[None, :length], 6, bos=None)
+        assert alone.tokens.tolist() == answer.tokens.tolist()
+    for each, others in zip(answers, beam_search(language, prompts, 1, 6, padding, bos=None), strict=True):
+        assert each.tokens.tolist() == others[0].tokens.tolist()
+
+
+def test_after_padded_prompts_a_step_is_the_whole_pass():
+    _, language = make_models()
+    lengths, padding = [1, 4, 2], key_padding_mask([1, 4, 2])
+    prompts, more = torch.randint(3, 9, padding.shape), torch.randint(3, 9, (3, 2))
+    state = language.start(prompts, padding)
+    for t in range(2):
+        log_probs, state = language.step(more[:, t], state)
+        for n, length in enumerate(lengths):
+            whole = torch.cat([prompts[n, :length], more[n, : t + 1]]).unsqueeze(0)
+            assert_close(log_probs[n], torch.log_softmax(language(whole)[0, -1], -1), **EXACT)
+
+
 # Masks.
 
 
@@ -413,6 +480,10 @@ def mask(*rows):
     return torch.tensor(rows, dtype=torch.bool)
 
 
+PROMPT_OF_NONE, PADDED_FIRST = mask([0, 0, 1], [1, 1, 1]), mask([1, 0, 0], [0, 0, 0])
+NO_TOKENS = TOKENS[:, :0]
+
+
 def encode(*args, **options):
     return EncoderBlock(8, 2, 16, **options)(*args)
 
@@ -434,28 +505,41 @@ def language(max_length=None):
         (ValueError, "EncoderBlock: expected dropout as a probability", lambda: encode(X, dropout=2.0)),
         (ValueError, "expected activation 'relu' or 'gelu', got 'tanh'", lambda: encode(X, activation="tanh")),
         (ValueError, "TransformerEncoder: expected num_layers of at least 1", lambda: TransformerEncoder(0, 8, 2)),
-        (ValueError, r"EncoderBlock: expected x \(N, L, E\) with E=8, got \(2, 3, 7\)", lambda: encode(X[..., :7])),
-        (ValueError, r"x \(N, L, E\) with E=8, got \(3, 8\)", lambda: encode(X[0], norm_first=True)),
-        (ValueError, "EncoderBlock: expected x of torch.float32", lambda: encode(X.double())),
+        (ValueError, r"EncoderBlock: expected src \(N, L, E\) with E=8, got \(2, 3, 7\)", lambda: encode(X[..., :7])),
+        (ValueError, r"src \(N, L, E\) with E=8, got \(3, 8\)", lambda: encode(X[0], norm_first=True)),
+        (ValueError, "EncoderBlock: expected src of torch.float32", lambda: encode(X.double())),
         (ValueError, r"expected key \(N, S, E\) with E=8, got \(2, 3, 5\)", lambda: decode(X, X[..., :5])),
         (ValueError, "query and key of one batch, got N=2 and N=1", lambda: decode(X, X[:1])),
-        (ValueError, NO_KEY, lambda: encode(X, mask([0, 0, 1], [1, 1, 1]))),
-        (ValueError, NO_KEY, lambda: decode(X, X, None, mask([0, 0, 1], [1, 1, 1]))),
-        (ValueError, "padding belongs at the end", lambda: decode(X, X, mask([1, 0, 0], [0, 0, 0]))),
-        (ValueError, r"key_padding_mask \(N, S\) = \(2, 3\)", lambda: encode(X, mask([0, 0]))),
-        (TypeError, "key_padding_mask as a boolean", lambda: encode(X, torch.zeros(2, 3))),
+        (ValueError, NO_KEY, lambda: encode(X, None, mask([0, 0, 1], [1, 1, 1]))),
+        (ValueError, NO_KEY, lambda: decode(X, X, None, None, None, mask([0, 0, 1], [1, 1, 1]))),
+        (ValueError, "padding belongs at the end", lambda: decode(X, X, None, None, mask([1, 0, 0], [0, 0, 0]))),
+        (ValueError, r"key_padding_mask \(N, S\) = \(2, 3\)", lambda: encode(X, None, mask([0, 0]))),
+        (TypeError, "key_padding_mask as a boolean", lambda: encode(X, None, torch.zeros(2, 3))),
         (ValueError, "at least one key, got length 0", lambda: encode(X[:, :0])),
         (ValueError, "SinusoidalPositions: expected an even d_model.*got 7", lambda: SinusoidalPositions(7)),
         (ValueError, r"expected x \(N, L, E\) with E=8, got", lambda: SinusoidalPositions(8)(X[..., :6])),
         (ValueError, "below max_length=2, got 0 to 2; make it with a greater", lambda: LearnedPositions(2, 8)(X)),
         (ValueError, "below max_length=9, got 7 to 9", lambda: LearnedPositions(9, 8)(X, start=7)),
         (ValueError, "below max_length=2, got 0 to 2", lambda: language(2)(TOKENS)),
-        (TypeError, "tokens as a tensor of integers, got a tensor of torch.float32", lambda: language()(X)),
-        (TypeError, "tokens as a tensor of integers, got list", lambda: language()([[1, 2]])),
+        (TypeError, r"tokens \(N, L\) as a tensor of integers, got a tensor of torch.float32", lambda: language()(X)),
+        (TypeError, r"tokens \(N, L\) as a tensor of integers, got list", lambda: language()([[1, 2]])),
         (ValueError, r"tokens \(N, L\).*got \(3,\); use tokens.unsqueeze", lambda: language()(TOKENS[0])),
         (ValueError, "tokens from 0 to 4, got 5 to 5; make num_tokens", lambda: language()(TOKENS + 5)),
         (ValueError, r"LanguageModel: expected tokens \(N\) of one step", lambda: language().step(TOKENS, None)),
-        (ValueError, "LanguageModel: expected no key_padding_mask", lambda: language().start(TOKENS, TOKENS == 1)),
+        (
+            ValueError,
+            r"LanguageModel: expected prompt .* one token, got \(2, 0\)",
+            lambda: language().begin(NO_TOKENS),
+        ),
+        (TypeError, r"LanguageModel: expected prompt \(N, L\) as a tensor", lambda: language().begin([[1], [2, 3]])),
+        (ValueError, r"LanguageModel: .*every sequence.*\[1\]", lambda: language().begin(TOKENS, PROMPT_OF_NONE)),
+        (
+            ValueError,
+            "LanguageModel: .*padding at the end",
+            lambda: language().start(TOKENS, PADDED_FIRST),
+        ),
+        (ValueError, "tokens from 0 to 4, got 5 to 5", lambda: language().step(*language().begin(TOKENS[:, :1] + 5))),
+        (ValueError, "below max_length=3, got 3 to 3", lambda: greedy_search(language(3), TOKENS, 5, bos=None, eos=-1)),
     ],
 )
 def test_refused(error, match, call):

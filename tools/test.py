@@ -1,6 +1,7 @@
 """Run every test of the project: the library's, the notebooks', and those of the built book in a browser.
 
-Called by `make test`, after `make book`. Prints what ran and how long it took, and ends with the combined verdict.
+Called by `make test`, after `make book`, whose execution of chapters and solutions is compared with the stored outputs.
+Prints what ran and how long it took, and ends with the combined verdict.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ def need_browser() -> None:
         sys.exit(1)
 
 
-def run(title: str, *arguments: str, threads: int = 1) -> bool:
-    """Run one pytest session; return whether it passed."""
+def run(title: str, *arguments: str) -> bool:
+    """Run one pytest session with one thread a process; return whether it passed."""
     print(f"\n== {title}", flush=True)
     start = time.perf_counter()
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     code = subprocess.run([sys.executable, "-m", "pytest", "-q", *arguments], cwd=ROOT, env=environment).returncode
     print(f"== {title}: {'passed' if code == 0 else 'FAILED'} in {time.perf_counter() - start:.0f} s", flush=True)
     return code == 0
@@ -46,19 +47,13 @@ def run(title: str, *arguments: str, threads: int = 1) -> bool:
 def main() -> int:
     """Run all sessions, also after a failure, so that one run shows everything that is wrong."""
     need_browser()
-    parallel = ("-n", "2", "--dist", "loadfile")
+    two = ("-n", "2", "--dist")
     passed = [
         run(
-            "library, tools and examples",
-            *(*parallel, "--doctest-modules", "--ignore=tests/browser"),
-            *("tests", "src"),
+            "library, tools, examples, and the outputs of chapters and solutions",
+            *(*two, "worksteal", "--doctest-modules", "--ignore=tests/browser", "tests", "src"),
         ),
-        run(
-            "chapters and solutions, re-run and compared",
-            *("-p", "no:cacheprovider", "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=300"),
-            *("-n", "2", "--dist", "loadscope", "notebooks"),
-        ),
-        run("the built book, in Chromium", "tests/browser"),
+        run("the built book, in Chromium", *two, "loadgroup", "tests/browser"),
     ]
     print("\nAll tests passed." if all(passed) else "\nSome tests FAILED: see above.")
     return 0 if all(passed) else 1

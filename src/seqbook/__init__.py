@@ -21,7 +21,7 @@ from .exercises import check, close_to
 from .interactive import choice, explore, figure, slider, steps
 from .numbering import chapter
 from .quiz import Choice, Question, Quiz, ask, predict, quiz, right, wrong
-from .recorded import recorded
+from .recorded import provenance, recorded
 from .tables import Table, table
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "explore",
     "figure",
     "predict",
+    "provenance",
     "quiz",
     "recorded",
     "registry",

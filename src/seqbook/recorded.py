@@ -14,11 +14,12 @@ def recorded(name: str) -> dict[str, Any]:
     """Read what ``experiments/<name>.py`` recorded.
 
     Returns:
-        Among others ``about``, ``settings``, ``results``, ``made with`` (versions, device, date) and ``seconds``.
+        Among others ``about``, ``settings``, ``results``, ``made with`` (versions, device, date) and ``seconds``;
+        ``confirmed`` if a sample was run again later, with newer code, and agreed.
 
     Raises:
         FileNotFoundError: there is no such recording; the message lists those that there are.
-        ValueError: the recording was stopped before its end.
+        ValueError: the file is damaged.
 
     >>> recorded("longest_lag")["settings"]["lags"]
     [10, 20, 50, 100]
@@ -28,7 +29,33 @@ def recorded(name: str) -> dict[str, Any]:
     if not path.exists():
         known = ", ".join(sorted(file.stem for file in folder.glob("*.json"))) or "none"
         raise FileNotFoundError(f"recorded: expected the name of a recorded experiment ({known}), got {name!r}")
-    data = json.loads(path.read_text(encoding="utf-8"))
-    if not data["complete"]:
-        raise ValueError(f"recorded: expected a complete recording, got {name!r} unfinished; run its script once more")
+    try:
+        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"recorded: expected a recording in {path}, got no JSON ({error}); restore the file"
+        ) from error
     return data
+
+
+def provenance(recording: dict[str, Any]) -> str:
+    """When and with what a recording was made, and when a sample of it was last run again.
+
+    Args:
+        recording: as :func:`recorded` returns it.
+
+    Returns:
+        A line to show under its results.
+
+    >>> "confirmed" in provenance(recorded("longest_lag"))
+    True
+    """
+    when = [("recorded", recording)]
+    if "confirmed" in recording:
+        when.append(("a sample confirmed", recording["confirmed"]))
+    return "; ".join(
+        "{what} on {date} with torch {torch}, numpy {numpy}, Python {python} on {processor}".format(
+            what=what, **each["made with"]
+        )
+        for what, each in when
+    )

@@ -11,7 +11,7 @@ from typing import Any
 from .markup import checked_text, static, to_html, to_plain
 from .numbering import numbered
 
-PHONE = 38  # characters that fit beside each other on a phone; a wider table is stacked there, a block a row
+PHONE = 32  # characters that fit beside each other on a phone; a wider table is stacked there, a block a row
 NUMBER = re.compile(r"(?=.*\d)(?:[\d.,+\-−×eE⁻⁰¹²³⁴⁵⁶⁷⁸⁹<>≤≥≈~%±/()–\s]|\bto\b|\bof\b)+")
 EMPTY = ("", "–", "-", "—")
 
@@ -52,27 +52,25 @@ class Table:
         kind = "seqlab-table" + (" seqlab-stack" if self._width() > PHONE else "")
         sides = [' class="seqlab-number"' if side == "r" else "" for side in self.align]
         head = "".join(
-            f'<th scope="col" role="columnheader"{side}>{to_html(text)}</th>'
-            for text, side in zip(self.head, sides, strict=True)
+            f'<th scope="col"{side}>{to_html(text)}</th>' for text, side in zip(self.head, sides, strict=True)
         )
         body = []
         for first, *others in self.rows:
             cells = zip(others, self.head[1:], sides[1:], strict=True)
             body.append(
-                f'<tr role="row"><th scope="row" role="rowheader"{sides[0]}>{to_html(first)}</th>'
+                f'<tr><th scope="row"{sides[0]}>{to_html(first)}</th>'
                 + "".join(
-                    f'<td role="cell" data-head="{escape(to_plain(name))}"{side}><span>{to_html(text)}</span></td>'
+                    f'<td data-head="{escape(to_plain(name))}"{side}><span>{to_html(text)}</span></td>'
                     for text, name, side in cells
                 )
                 + "</tr>"
             )
         place = f' id="{anchor}"' if anchor else ""
-        # The roles keep it a table for a screen reader where the rows are stacked.
         return (
             f'<div class="{kind}"{place}><style>{static("link.css")}\n{static("table.css")}</style>'
-            f'<table role="table"><caption>{title}</caption>'
-            f'<thead role="rowgroup"><tr role="row">{head}</tr></thead>'
-            f'<tbody role="rowgroup">{"".join(body)}</tbody></table>'
+            f"<table><caption>{title}</caption>"
+            f"<thead><tr>{head}</tr></thead>"
+            f"<tbody>{''.join(body)}</tbody></table>"
             f"{f'<p>{to_html(self.note)}</p>' if self.note else ''}</div>"
         )
 

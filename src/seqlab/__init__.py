@@ -29,7 +29,7 @@ from .gradients import (
 from .initialization import forget_bias_, identity_, orthogonal_, spectral_radius_
 from .memory import ContentMemory, ContentMemoryCell
 from .recurrent import GRU, LSTM, RNN
-from .seq2seq import Decoder, Encoder, Seq2Seq, beam_search, greedy_search
+from .seq2seq import Decoder, Encoder, Seq2Seq, beam_search, greedy_search, sample
 from .training import Checkpoint, Evaluation, choose_device, epochs, fit, seed_everything
 from .transformer import (
     DecoderBlock,
@@ -91,6 +91,7 @@ __all__ = [
     "receptive_field",
     "recurrent_jacobians",
     "rnn_step",
+    "sample",
     "seed_everything",
     "singular_values",
     "spectral_radius",

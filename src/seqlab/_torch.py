@@ -6,13 +6,24 @@ A fallback gives the same numbers, or the answer that is safe: "yes, a transform
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-__all__ = ["clamp_", "forward_mode", "is_batched", "mul_", "norms", "tanh_backward_", "transforming"]
+__all__ = [
+    "clamp_",
+    "forward_mode",
+    "has_half_lstm",
+    "is_batched",
+    "kernel",
+    "mul_",
+    "norms",
+    "tanh_backward_",
+    "transforming",
+]
 
 
 def transforming() -> bool:
@@ -34,9 +45,13 @@ def forward_mode() -> bool:
 
 
 def is_batched(tensor: Tensor) -> bool:
-    """Whether vmap hides an axis of the tensor, whose values Python can't read then; without torch's answer, yes."""
-    batched = getattr(getattr(torch._C, "_functorch", None), "is_batchedtensor", None)
-    return batched is None or batched(tensor)
+    """Whether vmap hides an axis of the tensor, whose values Python can't read then; without torch's answer, yes.
+
+    There are two: ``torch.func.vmap``, and an older one behind ``autograd.grad(is_grads_batched=True)``.
+    """
+    functorch = getattr(torch._C, "_functorch", None)
+    answers = [getattr(functorch, name, None) for name in ("is_batchedtensor", "is_legacy_batchedtensor")]
+    return any(answer is None or answer(tensor) for answer in answers)
 
 
 def norms(tensors: Sequence[Tensor], ord: float = 2, dtype: torch.dtype | None = None) -> list[Tensor]:
@@ -74,3 +89,19 @@ def tanh_backward_(d: Tensor, t: Tensor) -> Tensor:
     if kernel is not None:
         return kernel(d, t, grad_input=t)
     return t.mul_(t).neg_().add_(1).mul_(d)
+
+
+def kernel(name: str) -> Callable[..., Any]:
+    """The operation behind a recurrent layer of ``torch.nn``: "lstm", "gru", "rnn_tanh" or "rnn_relu".
+
+    torch.compile leaves torch.nn's layers alone, since it can't trace these operations; so it is told here.
+    """
+    found = getattr(torch, name, None) or getattr(torch._VF, name)
+    return torch.compiler.disable(found) if torch.compiler.is_compiling() else found
+
+
+def has_half_lstm(dtype: torch.dtype) -> bool:
+    """Whether oneDNN's LSTM runs in this half precision on this processor; without torch's answer, no."""
+    name = {torch.float16: "_is_mkldnn_fp16_supported", torch.bfloat16: "_is_mkldnn_bf16_supported"}.get(dtype)
+    supported = name and getattr(getattr(torch.ops, "mkldnn", None), name, None)
+    return bool(supported and supported())

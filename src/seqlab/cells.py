@@ -65,6 +65,7 @@ def lstm_step(
     weight_hh: Tensor,
     bias_ih: Tensor | None = None,
     bias_hh: Tensor | None = None,
+    weight_hr: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One step of the LSTM with a forget gate and without peepholes::
 
@@ -75,24 +76,28 @@ def lstm_step(
         o  = sigmoid(a_o)        output gate
         c' = f * c + i * g       cell state
         h' = o * tanh(c')        hidden state
+        h' = W_hr h'             its projection, if weight_hr is given
 
     Args:
         input: x, the input of this step.
         hx: (h, c), hidden and cell state before this step.
         weight_ih, weight_hh, bias_ih, bias_hh: as in ``torch.nn.LSTMCell``; a bias of None is left out.
+        weight_hr: as in ``torch.nn.LSTM`` with proj_size.
 
     Shape:
-        input (N, H_in), h and c (N, H), weight_ih (4H, H_in), weight_hh (4H, H), biases (4H).
+        input (N, H_in), h and c (N, H), weight_ih (4H, H_in), weight_hh (4H, H), biases (4H); with weight_hr (P, H),
+        h (N, P) and weight_hh (4H, P).
 
     Returns:
-        (h', c'), each of shape (N, H).
+        (h', c'), of the shapes of (h, c).
 
     Raises:
         ValueError: the shapes don't fit each other.
 
     Source:
         Hochreiter and Schmidhuber (1997), Long short-term memory; the forget gate f is from Gers, Schmidhuber
-        and Cummins (2000), Learning to forget.
+        and Cummins (2000), Learning to forget; the projection from Sak, Senior and Beaufays (2014), Long short-term
+        memory based recurrent neural network architectures.
     Differs:
         one network of four gates per unit, not memory cells in blocks that share their gates; no peepholes.
 
@@ -102,7 +107,7 @@ def lstm_step(
     tensor([1.])
     """
     h, c = hx
-    check_step("lstm_step", input, h, weight_ih, weight_hh, bias_ih, bias_hh, blocks=4)
+    check_step("lstm_step", input, h, weight_ih, weight_hh, bias_ih, bias_hh, blocks=4, hidden_size=c.shape[-1])
     a = F.linear(input, weight_ih, bias_ih) + F.linear(h, weight_hh, bias_hh)  # (N, 4H)
     a_i, a_f, a_g, a_o = a.chunk(4, dim=-1)  # (N, H) each
     i = torch.sigmoid(a_i)
@@ -111,6 +116,8 @@ def lstm_step(
     o = torch.sigmoid(a_o)
     c = f * c + i * g
     h = o * torch.tanh(c)
+    if weight_hr is not None:
+        h = F.linear(h, weight_hr)
     return h, c
 
 

@@ -80,13 +80,17 @@ def check_step(
     bias_ih: Tensor | None,
     bias_hh: Tensor | None,
     blocks: int,
+    hidden_size: int | None = None,
 ) -> None:
-    """The weights have this cell's number of gate blocks: those of another could be cut in the wrong places."""
-    H_in, H = input.shape[-1], h.shape[-1]
+    """The weights have this cell's number of gate blocks: those of another could be cut in the wrong places.
+
+    ``hidden_size`` is named where h is a projection of another size.
+    """
+    H_in, H = input.shape[-1], hidden_size or h.shape[-1]
     rows = blocks * H
     for name, tensor, shape in (
         ("weight_ih", weight_ih, (rows, H_in)),
-        ("weight_hh", weight_hh, (rows, H)),
+        ("weight_hh", weight_hh, (rows, h.shape[-1])),
         ("bias_ih", bias_ih, (rows,)),
         ("bias_hh", bias_hh, (rows,)),
     ):
@@ -142,7 +146,7 @@ def check_layer_input(layer: nn.RNNBase, input: Any) -> None:
 
 def check_layer_state(layer: nn.RNNBase, input: Any, hx: Any, names: tuple[str, ...]) -> tuple[Tensor, ...]:
     """The initial states fit layer and input; returns them as a tuple, in the order of their names."""
-    who, layers, H = type(layer).__name__, layer.num_layers * (2 if layer.bidirectional else 1), layer.hidden_size
+    who, layers = type(layer).__name__, layer.num_layers * (2 if layer.bidirectional else 1)
     states = check_pair(who, hx) if len(names) == 2 else (hx,)
     axes, N, L = "(D * num_layers, N, H)", None, None
     if isinstance(input, PackedSequence):
@@ -151,8 +155,9 @@ def check_layer_state(layer: nn.RNNBase, input: Any, hx: Any, names: tuple[str, 
         N, L = input.shape[:2] if layer.batch_first else (input.shape[1], input.shape[0])
     else:
         axes = "(D * num_layers, H), unbatched as the input is,"
-    wanted = (layers, H) if N is None else (layers, N, H)
     for name, state in zip(names, states, strict=True):
+        H = layer.proj_size if name == "h" and layer.proj_size else layer.hidden_size
+        wanted = (layers, H) if N is None else (layers, N, H)
         check_like(who, f"{name}_0", state, layer.weight_hh_l0)
         if state.shape != wanted:
             remedy = "leave hx out to start from zeros"

@@ -102,8 +102,8 @@ class DilatedBlock(nn.Module):
         H = self.conv.in_channels
         _check("DilatedBlock", "x", x, self.conv.weight, "(N, L, H)", H)
         if past is None:
-            past = x.new_zeros(len(x), self.reach, H)
-        elif past.shape != (wanted := (len(x), self.reach, H)):
+            past = x.new_zeros(x.shape[0], self.reach, H)
+        elif past.shape != (wanted := (x.shape[0], self.reach, H)):
             raise ValueError(
                 f"DilatedBlock: expected past (N, (K - 1) d, H) = {wanted}, got {tuple(past.shape)}; "
                 "leave it out to start from zeros"
@@ -193,7 +193,7 @@ class DilatedStack(nn.Module):
 
 def _check(who: str, name: str, x: Any, weight: Tensor, axes: str, size: int) -> None:
     check_like(who, name, x, weight)
-    if x.dim() != 3 or x.shape[2] != size or 0 in x.shape:
+    if x.dim() != 3 or x.shape[2] != size or x.shape[1] == 0:
         letter = axes[1:-1].split(", ")[2]
         raise ValueError(
             f"{who}: expected {name} {axes} with {letter}={size} and at least one step, got {tuple(x.shape)}; "

@@ -3,15 +3,22 @@
 Each function changes its layer in place, under ``torch.no_grad``, and returns it. A layer is a recurrent layer or cell
 of seqlab or of ``torch.nn``; all its layers and directions are treated. weight_hh stacks one (H, H) block a gate, and
 each block is treated by itself. What a function does not name, it leaves as it was.
+
+A parametrised weight (``torch.nn.utils.parametrize``) is assigned and read back. If the parametrisation gives another
+value, as a spectral norm does for most, or if a hook computes the weight, as in pruning, the function raises and leaves
+the layer as it was.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 __all__ = ["forget_bias_", "identity_", "orthogonal_", "spectral_radius_"]
 
@@ -35,6 +42,7 @@ def orthogonal_(layer: Layer, gain: float = 1.0, generator: torch.Generator | No
 
     Raises:
         TypeError: the layer has no recurrent weights.
+        ValueError: a weight is parametrised or pruned in a way that cannot take the value.
 
     Source:
         Saxe, McClelland and Ganguli (2014), Exact solutions to the nonlinear dynamics of learning in deep linear
@@ -44,9 +52,13 @@ def orthogonal_(layer: Layer, gain: float = 1.0, generator: torch.Generator | No
     >>> torch.linalg.svdvals(layer.weight_hh_l0).detach().round(decimals=4)
     tensor([1., 1., 1., 1.])
     """
-    for block in _blocks(layer, "orthogonal_"):
+
+    def draw(block: Tensor) -> None:
         # Drawn on the CPU in float64, so that every device and dtype gets the same matrix, rounded once.
-        block.copy_(nn.init.orthogonal_(torch.empty(block.shape, dtype=torch.float64), gain, generator))
+        drawn = torch.empty(block.shape, dtype=torch.float64, device="cpu")
+        block.copy_(nn.init.orthogonal_(drawn, gain, generator))
+
+    _change_blocks(layer, "orthogonal_", draw)
     return layer
 
 
@@ -63,6 +75,7 @@ def identity_(layer: Layer, scale: float = 1.0) -> Layer:
 
     Raises:
         TypeError: the layer has no recurrent weights.
+        ValueError: a weight is parametrised or pruned in a way that cannot take the value.
 
     Source:
         Le, Jaitly and Hinton (2015), A simple way to initialize recurrent networks of rectified linear units.
@@ -74,8 +87,7 @@ def identity_(layer: Layer, scale: float = 1.0) -> Layer:
     tensor([[0.5000, 0.0000],
             [0.0000, 0.5000]])
     """
-    for block in _blocks(layer, "identity_"):
-        nn.init.eye_(block).mul_(scale)
+    _change_blocks(layer, "identity_", lambda block: block.zero_().fill_diagonal_(scale))
     return layer
 
 
@@ -95,7 +107,8 @@ def forget_bias_(layer: Layer, value: float) -> Layer:
 
     Raises:
         TypeError: not an LSTM.
-        ValueError: the layer was made with bias=False.
+        ValueError: the layer was made with bias=False, or a bias is parametrised or pruned in a way that cannot take
+            the value.
 
     Source:
         Gers, Schmidhuber and Cummins (2000), Learning to forget; Jozefowicz, Zaremba and Sutskever (2015), An
@@ -110,9 +123,11 @@ def forget_bias_(layer: Layer, value: float) -> Layer:
     if not layer.bias:
         raise ValueError(f"forget_bias_: expected a {type(layer).__name__} with biases, got bias=False; use bias=True")
     H = layer.hidden_size
-    for name, bias in layer.named_parameters():
-        if name.startswith("bias"):
+    with _all_or_nothing(layer):
+        biases = {name: getattr(layer, name).clone() for name in _names(layer, "bias_[ih]h")}
+        for name, bias in biases.items():
             bias[H : 2 * H] = value if name.startswith("bias_ih") else 0.0  # blocks i, f, g, o
+        _assign(layer, "forget_bias_", biases)
     return layer
 
 
@@ -129,8 +144,9 @@ def spectral_radius_(weight_or_layer: LayerOrTensor, radius: float) -> LayerOrTe
 
     Raises:
         TypeError: neither a Tensor nor a layer with recurrent weights.
-        ValueError: the radius is negative, the weight is not made of square blocks, or a block's eigenvalues are all
-            zero, or not finite, so that no factor can give it another radius.
+        ValueError: the radius is negative, the weight is not made of square blocks, a block's eigenvalues are all
+            zero, or not finite, so that no factor can give it another radius, or a weight is parametrised or pruned in
+            a way that cannot take the value.
 
     Source:
         Jaeger (2001), The "echo state" approach to analysing and training recurrent neural networks.
@@ -141,7 +157,8 @@ def spectral_radius_(weight_or_layer: LayerOrTensor, radius: float) -> LayerOrTe
     """
     if not radius >= 0:
         raise ValueError(f"spectral_radius_: expected a radius of at least 0, got {radius}")
-    for block in _blocks(weight_or_layer, "spectral_radius_"):
+
+    def scale(block: Tensor) -> None:
         # In float64 on the CPU: not every device has a solver for eigenvalues, nor every dtype.
         values = block.detach().to("cpu", torch.float64)
         present = torch.linalg.eigvals(values).abs().max() if values.isfinite().all() else values.sum()
@@ -151,25 +168,75 @@ def spectral_radius_(weight_or_layer: LayerOrTensor, radius: float) -> LayerOrTe
                 "draw them first, with orthogonal_ or torch.nn.init"
             )
         block.mul_(radius / present.item())
+
+    _change_blocks(weight_or_layer, "spectral_radius_", scale)
     return weight_or_layer
 
 
-def _blocks(layer: nn.Module | Tensor, who: str) -> Iterator[Tensor]:
-    """The (H, H) blocks of the recurrent weights, as views that can be written to."""
+def _names(layer: nn.Module, pattern: str) -> list[str]:
+    """Names of the weights as attributes: what is parametrised or pruned has parameters of other names."""
+    found = (
+        re.match(rf"(?:parametrizations\.)?({pattern}(?:_l\d+(?:_reverse)?)?)", n) for n, _ in layer.named_parameters()
+    )
+    return list(dict.fromkeys(match[1] for match in found if match))
+
+
+def _change_blocks(layer: nn.Module | Tensor, who: str, change: Callable[[Tensor], object]) -> None:
+    """Apply ``change`` to each (H, H) block of the recurrent weights."""
     if isinstance(layer, Tensor):
-        weights = [layer]
-    elif isinstance(layer, nn.Module):
-        weights = [weight for name, weight in layer.named_parameters() if name.startswith("weight_hh")]
-    else:
-        weights = []
-    if not weights:
+        if layer.grad_fn is not None:
+            raise ValueError(
+                f"{who}: expected a weight that is stored, got one that is computed, whose change would be lost; pass "
+                "the layer itself"
+            )
+        layer.copy_(_changed(layer, who, change))
+        return
+    names = _names(layer, "weight_hh") if isinstance(layer, nn.Module) else []
+    if not names:
         raise TypeError(
             f"{who}: expected a recurrent layer or cell, with weight_hh, got {type(layer).__name__}; "
             "of a larger model pass the recurrent layer alone"
         )
     if getattr(layer, "proj_size", 0):
         raise ValueError(f"{who}: expected square blocks, got an LSTM with proj_size; use one with proj_size=0")
-    for weight in weights:
-        if weight.dim() != 2 or weight.shape[1] == 0 or weight.shape[0] % weight.shape[1] != 0:
-            raise ValueError(f"{who}: expected square blocks, (H, H) or (G * H, H), got {tuple(weight.shape)}")
-        yield from weight.split(weight.shape[1])
+    with _all_or_nothing(layer):
+        _assign(layer, who, {name: _changed(getattr(layer, name), who, change) for name in names})
+
+
+def _changed(weight: Tensor, who: str, change: Callable[[Tensor], object]) -> Tensor:
+    if weight.dim() != 2 or weight.shape[1] == 0 or weight.shape[0] % weight.shape[1] != 0:
+        raise ValueError(f"{who}: expected square blocks, (H, H) or (G * H, H), got {tuple(weight.shape)}")
+    changed = weight.detach().clone()
+    for block in changed.split(weight.shape[1]):
+        change(block)
+    return changed
+
+
+@contextmanager
+def _all_or_nothing(layer: nn.Module) -> Iterator[None]:
+    """On an error the layer is as before. Reading alone changes the vectors of a spectral norm."""
+    before = {name: value.clone() for name, value in layer.state_dict().items()}
+    try:
+        yield
+    except (TypeError, ValueError):
+        layer.load_state_dict(before)
+        raise
+
+
+def _assign(layer: nn.Module, who: str, values: dict[str, Tensor]) -> None:
+    for name, value in values.items():
+        if name in layer._parameters:
+            getattr(layer, name).copy_(value)
+            continue
+        problem = ""
+        if not parametrize.is_parametrized(layer, name):
+            problem = "a hook computes it, as in pruning; initialise first, then prune"
+        else:
+            try:
+                setattr(layer, name, value)
+                if not torch.allclose(getattr(layer, name), value, rtol=1e-4, atol=1e-6):
+                    problem = "its parametrisation gives another value; initialise first, then parametrise"
+            except (RuntimeError, ValueError, NotImplementedError) as error:
+                problem = f"its parametrisation refuses the value: {error}"
+        if problem:
+            raise ValueError(f"{who}: cannot set {name} of this {type(layer).__name__}: {problem}")

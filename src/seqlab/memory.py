@@ -35,7 +35,7 @@ def content_weights(memory: Tensor, key: Tensor, beta: Tensor) -> Tensor:
         memory (N, S, W), key (N, W), beta (N).
 
     Returns:
-        weights (N, S), of sum 1.
+        weights (N, S), of sum 1. The cosine with a vector of length 0 is 0.
 
     Raises:
         ValueError: the shapes don't fit each other.
@@ -48,8 +48,12 @@ def content_weights(memory: Tensor, key: Tensor, beta: Tensor) -> Tensor:
     tensor([[0.8808, 0.1192]])
     """
     _check("content_weights", memory, key=(key, "NW"), beta=(beta, "N"))
-    cosine = F.cosine_similarity(memory, key.unsqueeze(1), dim=2)  # (N, S)
-    return torch.softmax(beta.unsqueeze(1) * cosine, dim=1)
+    exact = torch.promote_types(memory.dtype, torch.float32)  # in half precision the squares would overflow
+    M, k = memory.to(exact), key.to(exact).unsqueeze(2)  # (N, S, W), (N, W, 1)
+    norms = torch.linalg.vector_norm(M, dim=2) * torch.linalg.vector_norm(k, dim=1)  # (N, S)
+    some = norms > 0
+    cosine = torch.where(some, (M @ k).squeeze(2) / torch.where(some, norms, 1.0), 0.0)
+    return torch.softmax(beta.unsqueeze(1) * cosine.to(memory.dtype), dim=1)
 
 
 def write(memory: Tensor, weights: Tensor, erase: Tensor, add: Tensor) -> Tensor:
@@ -193,7 +197,7 @@ class ContentMemoryCell(nn.Module):
                 "a cell takes one time step, ContentMemory a whole sequence"
             )
         if state is None:
-            state = self.start(len(input))
+            state = self.start(input.shape[0])
         elif not isinstance(state, (tuple, list)) or len(state) != 3:
             got = f"{len(state)} items" if isinstance(state, (tuple, list)) else type(state).__name__
             raise TypeError(f"ContentMemoryCell: expected state as a triple (h, M, w), got {got}")
@@ -248,7 +252,7 @@ class ContentMemory(nn.Module):
         """All steps, from the learned memory unless a state is given; shapes as in the class."""
         check_like("ContentMemory", "input", input, self.cell.memory)
         axes, H_in = "(N, L, H_in)" if self.batch_first else "(L, N, H_in)", self.cell.input_size
-        if input.dim() != 3 or input.shape[2] != H_in or 0 in input.shape:
+        if input.dim() != 3 or input.shape[2] != H_in or input.shape[1 if self.batch_first else 0] == 0:
             raise ValueError(
                 f"ContentMemory: expected input {axes} with H_in={H_in} and at least one step, got {tuple(input.shape)}"
             )

@@ -26,7 +26,7 @@ def edit_distance(first: Tokens, second: Tokens) -> int:
     """The fewest insertions, deletions and substitutions of tokens that make one sequence the other.
 
     Args:
-        first: tokens, of any hashable kind.
+        first: tokens, of any hashable kind, or tensors and arrays of one number each, which count as that number.
         second: tokens.
 
     Returns:
@@ -46,8 +46,7 @@ def edit_distance(first: Tokens, second: Tokens) -> int:
         from rapidfuzz.distance import Levenshtein
     except ModuleNotFoundError as error:
         _missing("edit_distance", "rapidfuzz", error)
-    _check_tokens("edit_distance", first)
-    _check_tokens("edit_distance", second)
+    first, second = (_plain("edit_distance", tokens) for tokens in (first, second))
     # Numbered first: rapidfuzz compares hashes, and unequal tokens may share one, as -1 and -2 do.
     number: dict[Any, int] = {}
     return Levenshtein.distance(
@@ -112,8 +111,9 @@ def word_error_rate(hypotheses: Sequence[Tokens], references: Sequence[Sequence[
     0.5
     """
     _check_pairs("word_error_rate", hypotheses, references)
+    who = "word_error_rate"
     wrong = (
-        all(list(hypothesis) != list(reference) for reference in several)
+        all(_plain(who, hypothesis) != _plain(who, reference) for reference in several)
         for hypothesis, several in zip(hypotheses, references, strict=True)
     )
     return sum(wrong) / len(hypotheses)
@@ -253,6 +253,17 @@ def _check_tokens(who: str, tokens: Any) -> None:
             f"{who}: expected a list or tuple of tokens, got {type(tokens).__name__}; "
             "use text.split() for words, list(text) for letters, tensor.tolist() for numbers"
         )
+
+
+def _plain(who: str, tokens: Any) -> list[Any]:
+    """The tokens as values that are equal where they mean the same: a tensor's hash is that of the object."""
+    _check_tokens(who, tokens)
+    try:
+        return [token.item() if hasattr(token, "item") else token for token in tokens]
+    except (RuntimeError, ValueError) as error:
+        raise TypeError(
+            f"{who}: expected tokens of one value each, got a tensor or array of several; use tensor.tolist()"
+        ) from error
 
 
 def _missing(who: str, package: str, error: ModuleNotFoundError) -> NoReturn:

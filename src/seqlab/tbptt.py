@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ._tree import map_leaves, map_tensors
 from .checks import check_sizes
 
 __all__ = ["Window", "tbptt"]
@@ -26,7 +27,7 @@ class Window(NamedTuple):
     """What :func:`tbptt` has just gone through: the steps ``start <= t < stop``. Nothing in it carries a graph.
 
     Args:
-        start, stop: the steps whose loss has been pushed back, ``stop - start == k1``.
+        start, stop: the steps whose loss has been pushed back, k1 of them, or fewer in a sequence's last window.
         loss: the value of their loss, a scalar.
         output: the model's output at these steps.
         state: the state after them, as the model returns it; what the next call to :func:`tbptt` starts from.
@@ -64,10 +65,13 @@ def tbptt(
 ) -> Iterator[Window]:
     """Go through a sequence in windows of k1 steps; at each, add the gradients of TBPTT(k1, k2) to ``.grad``.
 
-    With l_t the part of the loss that is due to step t, and θ_u the weights as used at step u, the window that ends
-    before step e adds
+    With l_t the part of the loss that is due to step t, and θ_u the weights as used at step u, the window that begins
+    at step b adds
 
-        Σ_t Σ_u ∂l_t/∂θ_u    over e - k1 <= t < e and e - k2 <= u <= t.
+        Σ_t Σ_u ∂l_t/∂θ_u    over b <= t < b + k1 and b + k1 - k2 <= u <= t.
+
+    Where the length is no multiple of k1, the last window has fewer steps t and the same u: each of its losses goes
+    back as far as if the sequence went on.
 
     Every step's loss counts once; how far back it goes depends on where in the window it lies: through k2 - k1 + 1
     steps at the start, k2 at the end (through fewer where the sequence has just begun). Memory is that of k2 steps,
@@ -100,23 +104,24 @@ def tbptt(
             first time with the ``state`` given here; two calls in a row must give what one call on both parts gives.
             A learned initial state belongs in it, for ``state=None``.
         input, target: the whole sequence; neither requires a gradient.
-        loss: ``loss(output, target) -> scalar`` of the k1 steps of a window. If it averages, it averages over these.
+        loss: ``loss(output, target) -> scalar`` of the steps of a window. If it averages, it averages over these.
         k1: steps from one window to the next.
         k2: steps that a gradient goes back; ``k1 <= k2``. At k1 = k2 = L this is full BPTT.
-        state: to start from; a tensor, None, or tuples and lists of these. A stream in several calls passes on
-            ``window.state``; no gradient goes back beyond the start of a call.
+        state: to start from; a tensor, None, or tuples (named ones too), lists and dicts of these, with plain numbers
+            beside them. A stream in several calls passes on ``window.state``; no gradient goes back beyond the start
+            of a call.
         dim: the axis of time in input, target and output; 1 for batch_first.
 
     Shape:
-        input, target and output have L, a multiple of k1, on axis ``dim``: for a layer, input (L, N, H_in).
+        input, target and output have L on axis ``dim``: for a layer, input (L, N, H_in).
 
     Returns:
         An iterator over the windows. When it hands one out, the gradients are added; it goes on when asked for the
         next, with the weights as they are then.
 
     Raises:
-        TypeError: the model is not a module, a tensor or a size is something else.
-        ValueError: k1 > k2; L is no multiple of k1; input, target or state requires a gradient; an output or a loss
+        TypeError: the model is not a module, a tensor or a size is something else, a state holds something else.
+        ValueError: k1 > k2; there is no step; input, target or state requires a gradient; an output or a loss
             of another shape; nothing to train; a layer of two directions or in another layout than ``dim`` says.
 
     Source:
@@ -161,7 +166,7 @@ def tbptt(
         )
     if not any(p.requires_grad for p in model.parameters()):
         raise ValueError("tbptt: expected a model with parameters to train, got none that requires a gradient")
-    _check_sequences(input, target, k1, dim)
+    _check_sequences(input, target, dim)
     if isinstance(model, nn.RNNBase):
         _check_layer(model, input, dim)
     for s in _tensors(state):
@@ -183,14 +188,15 @@ def _windows(
     parameters: dict[str, Tensor] = {name: p for name, p in run.named_parameters() if p.requires_grad}
     ring: list[_Chunk] = []  # the newest chunks, k2 / g of them at most, oldest first
     for start in range(0, L, k1):
-        stop = start + k1
+        stop = min(start + k1, L)
         weights = parameters
         if k1 < k2:  # the optimizer changes the parameters, and the chunks that are kept need theirs unchanged
             weights = {name: p.detach().clone().requires_grad_() for name, p in parameters.items()}
-        state = functional_call(run, weights, (input.narrow(dim, start, k1), state, weights, ring))
+        state = functional_call(run, weights, (input.narrow(dim, start, stop - start), state, weights, ring))
         del weights
-        output = torch.cat([chunk.output.detach() for chunk in ring[-(k1 // g) :]], dim)
-        value, output_grad = _loss(loss, output, target.narrow(dim, start, k1))
+        newest = -(-(stop - start) // g)  # chunks; the very last may be short
+        output = torch.cat([chunk.output.detach() for chunk in ring[-newest:]], dim)
+        value, output_grad = _loss(loss, output, target.narrow(dim, start, stop - start))
         keep = (k2 - k1) // g if stop < L else 0  # chunks that the next window goes back through
         _backward(ring, output_grad.split(g, dim), keep, parameters)
         ring = ring[max(len(ring) - keep, 0) :]
@@ -207,16 +213,16 @@ class _Run(nn.Module):
     def forward(self, input: Tensor, state: Any, weights: dict[str, Tensor], ring: list[_Chunk]) -> Any:
         """Append the window's chunks to the ring; returns the state after them, cut off."""
         for steps in input.split(self.g, self.dim):
-            before = _map(lambda s: s.detach().requires_grad_(_differentiable(s)), state)
+            before = map_tensors(lambda s: s.detach().requires_grad_(_differentiable(s)), state)
             result = self.model(steps, before)
             if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[0], Tensor):
                 raise TypeError(
                     f"tbptt: expected the model to return (output, state), output a Tensor, got {_kind(result)}"
                 )
             output, after = result
-            if output.dim() <= self.dim or output.shape[self.dim] != self.g:
+            if output.dim() <= self.dim or output.shape[self.dim] != (length := steps.shape[self.dim]):
                 raise ValueError(
-                    f"tbptt: expected an output with the {self.g} steps of its input on axis dim={self.dim}, "
+                    f"tbptt: expected an output with the {length} steps of its input on axis dim={self.dim}, "
                     f"got {tuple(output.shape)}"
                 )
             if not output.requires_grad:
@@ -224,7 +230,7 @@ class _Run(nn.Module):
                     "tbptt: expected an output that depends on the weights, got one without a graph; is grad mode on?"
                 )
             ring.append(_Chunk(weights, _tensors(before), output, _tensors(after)))
-            state = _map(Tensor.detach, after)
+            state = map_tensors(Tensor.detach, after)
         return state
 
 
@@ -252,21 +258,22 @@ def _backward(ring: list[_Chunk], output_grads: tuple[Tensor, ...], keep: int, p
 def _tensors(state: Any) -> list[Tensor]:
     """The tensors of a state that may have a gradient, in order."""
     found: list[Tensor] = []
-    _map(lambda s: found.append(s) if _differentiable(s) else None, state)
+
+    def look(leaf: Any) -> None:
+        if isinstance(leaf, Tensor):
+            found.extend([leaf] if _differentiable(leaf) else [])
+        elif not isinstance(leaf, (bool, int, float, str)):  # tensors inside could not be cut off
+            raise TypeError(
+                f"tbptt: expected state of tensors and plain numbers, in tuples, lists or dicts, got {_kind(leaf)}; "
+                "make it a NamedTuple"
+            )
+
+    map_leaves(look, state)
     return found
 
 
 def _differentiable(s: Tensor) -> bool:
     return s.is_floating_point() or s.is_complex()
-
-
-def _map(fn: Callable[[Tensor], Any], state: Any) -> Any:
-    """``fn`` of each tensor in a state, in the same tuples and lists."""
-    if state is None or isinstance(state, Tensor):
-        return None if state is None else fn(state)
-    if type(state) not in (tuple, list):
-        raise TypeError(f"tbptt: expected state of tensors, in tuples or lists, got {_kind(state)}")
-    return type(state)(_map(fn, s) for s in state)
 
 
 def _kind(value: Any) -> str:
@@ -290,8 +297,8 @@ def _loss(loss: Callable, output: Tensor, target: Tensor) -> tuple[Tensor, Tenso
     return value.detach(), output.grad
 
 
-def _check_sequences(input: Any, target: Any, k1: int, dim: int) -> None:
-    """Input and target are whole sequences of one length, a multiple of k1, and nothing stands behind them."""
+def _check_sequences(input: Any, target: Any, dim: int) -> None:
+    """Input and target are whole sequences of one length, and nothing stands behind them."""
     for name, tensor in (("input", input), ("target", target)):
         if not isinstance(tensor, Tensor):
             raise TypeError(f"tbptt: expected {name} as a Tensor, got {type(tensor).__name__}")
@@ -307,9 +314,8 @@ def _check_sequences(input: Any, target: Any, k1: int, dim: int) -> None:
         raise ValueError(
             f"tbptt: expected input and target of one length on axis dim={dim}, got {L} and {target.shape[dim]}"
         )
-    if L == 0 or L % k1:
-        remedy = f"leave out the last {L % k1} steps" if k1 < L else "lower k1, or pass a longer part of the stream"
-        raise ValueError(f"tbptt: expected a length that is a multiple of k1={k1}, got {L}; {remedy}")
+    if L == 0:
+        raise ValueError(f"tbptt: expected at least one step on axis dim={dim}, got {tuple(input.shape)}")
 
 
 def _check_layer(layer: nn.RNNBase, input: Tensor, dim: int) -> None:

@@ -1,7 +1,8 @@
 """Fixtures for tests in a real browser: the machine's own Chromium, driven by playwright.
 
-``page`` fails its test at the end if the page logged an error or asked another host for anything; ``problems`` is the
-list that it keeps, for tests that plant such a thing. SEQLAB_NO_BROWSER=1 skips these tests.
+``page`` is a fresh one, ``opened`` one of the book that was loaded once for all tests of it. Both fail the test at its
+end if the page logged an error or asked another host for anything; ``problems`` is the list that ``page`` keeps, for
+tests that plant such a thing. SEQLAB_NO_BROWSER=1 skips these tests.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import os
 import runpy
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
+from pages import BOOK, Loaded, published, visit
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -60,8 +63,9 @@ def problems() -> list[str]:
     return []
 
 
-@pytest.fixture
-def page(browser: Browser, problems: list[str]) -> Iterator[Page]:
+@contextmanager
+def watched(browser: Browser, problems: list[str]) -> Iterator[Page]:
+    """A page whose problems are noted."""
     context = browser.new_context(viewport={"width": 1000, "height": 800})
 
     def pass_or_cut(route: Any) -> None:
@@ -79,7 +83,37 @@ def page(browser: Browser, problems: list[str]) -> Iterator[Page]:
     page.on("pageerror", lambda error: problems.append(f"uncaught: {error}"))
     yield page
     context.close()
+
+
+@pytest.fixture
+def page(browser: Browser, problems: list[str]) -> Iterator[Page]:
+    with watched(browser, problems) as page:
+        yield page
     assert not problems
+
+
+@pytest.fixture(scope="session")
+def kept(request: pytest.FixtureRequest, browser: Browser, site: str) -> Iterator[Loaded]:
+    """The page of the book that the mark names, loaded and typeset."""
+    problems: list[str] = []
+    with watched(browser, problems) as page:
+        loaded = Loaded(request.param, f"{site}/{request.param}", page, problems, [])
+        page.on("response", lambda answer: loaded.answers.append(answer))  # playwright takes no built-in
+        visit(page, loaded.address)
+        page.wait_for_load_state("networkidle")
+        yield loaded
+
+
+@pytest.fixture
+def opened(kept: Loaded) -> Iterator[Page]:
+    """That page, as wide and as bright as it was at first."""
+    kept.page.set_viewport_size({"width": 1000, "height": 800})
+    kept.page.emulate_media(color_scheme="light")
+    yield kept.page
+    problems = kept.problems.copy()
+    kept.problems.clear()
+    assert not problems
+    assert kept.page.url.partition("#")[0] == kept.address, "the test left another page to those that follow"
 
 
 @pytest.fixture(scope="session")
@@ -100,6 +134,18 @@ def serve() -> Iterator[Callable[[Path], str]]:
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture(scope="session")
+def site(serve: Callable[[Path], str], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of the book on this machine, under the same path as where it is published."""
+    folder = tmp_path_factory.mktemp("host")
+    place = folder / urlsplit(published()).path.strip("/")
+    if place == folder:
+        return serve(BOOK)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.symlink_to(BOOK)
+    return f"{serve(folder)}/{place.relative_to(folder)}"
 
 
 @pytest.fixture(scope="session")

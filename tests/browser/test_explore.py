@@ -258,7 +258,7 @@ def test_phone_no_sideways_scroll_and_text_of_readable_size(offline):
              return [...svg.querySelectorAll('text')].map(t => parseFloat(getComputedStyle(t).fontSize) * scale);
            })"""
     )
-    assert min(heights) >= 8.5
+    assert min(heights) >= 9.2  # test_form measures them where a reader's page puts them
 
 
 def test_controls_are_large_enough_to_touch_and_show_their_focus(offline):

@@ -6,75 +6,23 @@ Chromium. Run `make book` first.
 
 from __future__ import annotations
 
-import gzip
 import itertools
 import re
 import struct
-from collections.abc import Callable, Iterator
-from functools import cache
-from html.parser import HTMLParser
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from pages import BOOK, CHAPTERS, NAMES, PAGES, ROOT, parsed, published, visit
 
 from seqbook.plotting import COLOURS
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
-
-ROOT = Path(__file__).resolve().parents[2]
-BOOK = ROOT / "_build" / "html"
-NAMES = sorted(str(path.relative_to(BOOK)) for path in BOOK.glob("**/*.html") if "_static" not in path.parts)
-PAGES = [name for name in NAMES if name != "index.html"]  # which only leads to the first page
-CHAPTERS = [name for name in PAGES if re.fullmatch(r"notebooks/[^/]+", name)]
-FIRST_VISIT = 1_200_000  # bytes, compressed
-OWN_HTML = 500_000
-LOADING = {("script", "src"), ("img", "src"), ("iframe", "src"), ("source", "src"), ("object", "data")}
-
-pages = pytest.mark.parametrize("name", PAGES)
-chapters = pytest.mark.parametrize("name", CHAPTERS)
-
-
-class Parsed(HTMLParser):
-    """What a page says of itself: its ids, its links, what it loads, and its head."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.ids: set[str] = set()
-        self.links: list[str] = []
-        self.loads: list[str] = []
-        self.meta: dict[str, str] = {}
-        self.canonical = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = {name: value or "" for name, value in attrs}
-        self.ids.update(filter(None, [given.get("id"), given.get("name") if tag == "a" else None]))
-        if tag == "meta":
-            self.meta[given.get("property") or given.get("name") or given.get("http-equiv", "")] = given.get(
-                "content", ""
-            )
-        elif tag == "link" and given.get("rel") == "canonical":
-            self.canonical = given["href"]
-        elif tag == "link" and given.get("rel") in ("stylesheet", "preload", "icon"):
-            self.loads.append(given["href"])
-        elif tag in ("a", "link") and "href" in given:
-            self.links.append(given["href"])
-        self.loads += [value for name, value in given.items() if (tag, name) in LOADING]
-
-
-@cache
-def parsed(path: Path) -> Parsed:
-    return Parsed(path.read_text(encoding="utf-8"))
-
-
-def published() -> str:
-    """The address that the pages name as theirs, which ends in a slash."""
-    return parsed(BOOK / "book" / "intro.html").canonical.removesuffix("book/intro.html")
 
 
 def broken(book: Path, names: list[str], base: str) -> list[str]:
@@ -99,24 +47,6 @@ def broken(book: Path, names: list[str], base: str) -> list[str]:
             elif anchor and target.suffix == ".html" and anchor not in parsed(target).ids:
                 found.append(f"{name}: {link} (no such anchor)")
     return found
-
-
-@pytest.fixture(scope="session")
-def site(serve: Callable[[Path], str], tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The address of the book on this machine, under the same path as where it is published."""
-    folder = tmp_path_factory.mktemp("host")
-    place = folder / urlsplit(published()).path.strip("/")
-    if place == folder:
-        return serve(BOOK)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.symlink_to(BOOK)
-    return f"{serve(folder)}/{place.relative_to(folder)}"
-
-
-def visit(page: Page, address: str) -> None:
-    """Go to a page and wait until its mathematics is typeset."""
-    page.goto(address)
-    page.evaluate("window.MathJax && MathJax.startup.promise")
 
 
 # What can be read from the files.
@@ -166,7 +96,7 @@ def test_sitemap_lists_the_pages():
     assert all((BOOK / address.removeprefix(published())).is_file() for address in listed)
 
 
-@chapters
+@pytest.mark.parametrize("name", CHAPTERS)
 def test_chapter_has_its_colab_button(name):
     notebook = name.replace(".html", ".ipynb")
     colab = [link for link in parsed(BOOK / name).links if "colab.research.google.com" in link]
@@ -182,18 +112,6 @@ def test_colours_of_the_style_sheet_are_those_of_the_figures():
 
 
 # What only a browser can tell. `page` fails a test on a console error or a request to another host.
-
-
-@pages
-@pytest.mark.parametrize(("width", "colours"), [(1280, "light"), (1280, "dark"), (360, "light")])
-def test_page_is_accessible_and_fits(name, width, colours, site, page, axe):
-    page.set_viewport_size({"width": width, "height": 800})
-    page.emulate_media(color_scheme=colours)
-    visit(page, f"{site}/{name}")
-    assert page.evaluate("document.documentElement.dataset.theme") == colours
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert not page.locator("mjx-merror").count()
-    assert not axe(page)
 
 
 def test_the_front_door_leads_to_the_first_page(site, page):
@@ -217,70 +135,6 @@ def test_sidebars_open_on_a_phone(site, page):
 def test_search_works_without_another_host(site, page):
     page.goto(f"{site}/search.html?q=gradient")
     page.locator("#search-results li a").first.wait_for()
-
-
-@chapters
-def test_first_visit_is_light(name, site, page):
-    sizes: dict[str, int] = {}
-    answers = []
-    page.on("response", lambda answer: answers.append(answer))
-    visit(page, f"{site}/{name}")
-    page.wait_for_load_state("networkidle")
-    for answer in answers:
-        sizes[urlsplit(answer.url).path] = len(gzip.compress(answer.body()))
-    largest = sorted(sizes.items(), key=lambda item: -item[1])[:5]
-    assert sizes[urlsplit(f"{site}/{name}").path] <= OWN_HTML
-    assert sum(sizes.values()) <= FIRST_VISIT, largest
-
-
-@chapters
-def test_chapter_can_be_read_without_javascript(name, site, browser: Browser):
-    context = browser.new_context(java_script_enabled=False, viewport={"width": 1000, "height": 800})
-    page = context.new_page()
-    page.goto(f"{site}/{name}")
-    for part in [
-        "article h1",
-        "article h2",
-        "article p",
-        ".cell > .cell_input pre",
-        ".seqlab-picture svg",
-        ".claim",
-        ".seqlab-quiz",
-    ]:
-        assert page.locator(part).first.is_visible(), part
-    for picture in page.locator(".seqlab-picture svg").all():
-        box = picture.bounding_box()
-        assert box
-        assert box["width"] > 300
-        assert box["height"] > 100
-    context.close()
-
-
-@chapters
-def test_line_lengths(name, site, page):
-    """88 characters of code need no scrolling, and no cell in view has more; prose keeps to its measure."""
-    page.set_viewport_size({"width": 1280, "height": 800})
-    visit(page, f"{site}/{name}")
-    width, room = page.locator(".cell > .cell_input pre").first.evaluate(
-        """pre => {
-            const line = document.createElement("span");
-            line.textContent = "0".repeat(88);
-            pre.append(line);
-            const style = getComputedStyle(pre);
-            return [line.offsetWidth, pre.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight)];
-        }"""
-    )
-    assert width <= room
-    scrolling = page.locator(".cell > .cell_input pre").evaluate_all(
-        "cells => cells.filter(pre => pre.scrollWidth > pre.clientWidth).map(pre => pre.textContent.slice(0, 80))"
-    )
-    assert not scrolling, f"{len(scrolling)} code cells scroll sideways; break their lines at 88 characters"
-    characters = page.locator("article section > p").evaluate_all(
-        """paragraphs => paragraphs.filter(p => p.offsetHeight > 150 && !p.querySelector("mjx-container")).map(p => {
-            return p.textContent.length / Math.round(p.offsetHeight / parseFloat(getComputedStyle(p).lineHeight));
-        })"""
-    )
-    assert all(50 <= count <= 85 for count in characters), characters
 
 
 # Slides

@@ -83,7 +83,8 @@ def figure(drawn: Any, *, name: str, alt: str, caption: str = "") -> Explorable:
     """Return a still figure with its number, caption and anchor.
 
     Args:
-        drawn: a matplotlib Figure or Axes, or a function without arguments that returns one.
+        drawn: a function without arguments that returns a matplotlib Figure or Axes, called in the book's style; or
+            one that is drawn already, within `seqbook.plotting.style`.
         name, alt, caption: as of `explore`.
 
     Raises:
@@ -198,7 +199,7 @@ class Explorable:
                 row.append(play)
             rows.append(widgets.HBox(row))
         drawn, words = widgets.HTML(), widgets.HTML()
-        under = figcaption(self.name, self.label, self.caption, tag="p")
+        under = figcaption("", self.label, self.caption, tag="p")
 
         def show(frame: Frame) -> None:
             drawn.value = f'<div class="seqlab-figure"><div class="seqlab-picture">{tooltips(frame)}</div></div>'

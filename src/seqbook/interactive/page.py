@@ -74,13 +74,16 @@ def whole(
 def figcaption(name: str, label: str, caption: str, tag: str = "figcaption") -> str:
     """Return number, caption and a link to the figure's own place; nothing where there is neither number nor caption.
 
+    Without a name there is no link: a live figure has no place of its own.
+
     >>> figcaption("product", "Figure 4.1", "", tag="p")
     '<p class="seqlab-caption"><strong>Figure 4.1</strong> <a class="seqlab-link" href="#fig-product" \
 aria-label="Link to Figure 4.1">#</a></p>'
     """
     if not label and not caption:
         return ""
-    link = f'<a class="seqlab-link" href="#fig-{name}" aria-label="Link to {label or "this figure"}">#</a>'
+    title = f"Link to {label or 'this figure'}"
+    link = f'<a class="seqlab-link" href="#fig-{name}" aria-label="{title}">#</a>' if name else ""
     texts = [f"<strong>{label}</strong>" if label else "", to_html(caption), link]
     return f'<{tag} class="seqlab-caption">{" ".join(filter(None, texts))}</{tag}>'
 

@@ -9,7 +9,6 @@ import datetime
 import os
 import platform
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy
@@ -17,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import seqlab
 from seqlab.tasks import Vocabulary, pad
 
 __all__ = ["batch", "environment", "loss"]
@@ -43,7 +43,7 @@ def environment(device: torch.device | None = None) -> dict[str, str]:
         processor = models[0] if models else platform.processor()
     kind, processes = "cpu" if device is None else device.type, os.environ.get("WORLD_SIZE", "1")
     return {
-        "seqlab": version("seqlab"),
+        "seqlab": seqlab.__version__,
         "torch": torch.__version__,
         "numpy": numpy.__version__,
         "python": platform.python_version(),

@@ -10,7 +10,7 @@ Shapes: N batch, S English words, L French words.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,8 @@ LONGEST = 45  # words of an answer; the longest in French has 33
 HALF_WIDTH = 4  # of the windows of local attention
 
 # What the decoder is given of the source: its wiring, and its attention for H numbers of query and key.
-MODELS: dict[str, tuple[str, Callable[[int], nn.Module | None]]] = {
+Models = Mapping[str, tuple[str, Callable[[int], nn.Module | None]]]
+MODELS: Models = {
     "none": ("cho", lambda H: None),
     "first state only": ("sutskever", lambda H: None),
     "additive": ("bahdanau", lambda H: AdditiveAttention(H, H, H)),
@@ -101,33 +102,39 @@ class Data:
         return list(zip((self.english.encode(s, eos=True) for s in sources), targets, strict=True))
 
 
-def build(settings: Settings, data: Data) -> Seq2Seq:
+def build(settings: Settings, data: Data, models: Models = MODELS) -> Seq2Seq:
     """The model before training.
+
+    Args:
+        settings: of the run.
+        data: for the sizes of its vocabularies.
+        models: in which settings.model is a name: another wiring or attention needs no other code.
 
     >>> build(Settings("additive"), Data()).decoder.wiring
     'bahdanau'
     """
-    if settings.model not in MODELS:
-        raise ValueError(f"number_words: expected model to be one of {', '.join(MODELS)}, got {settings.model!r}")
+    if settings.model not in models:
+        raise ValueError(f"number_words: expected model to be one of {', '.join(models)}, got {settings.model!r}")
     H, E, both = settings.hidden_size, settings.embedding_dim, settings.bidirectional
-    wiring, attention = MODELS[settings.model]
+    wiring, attention = models[settings.model]
     encoder = Encoder(len(data.english), E, H // 2 if both else H, bidirectional=both)
     return Seq2Seq(encoder, Decoder(len(data.french), E, H, H, wiring, attention(H)))
 
 
-def train(settings: Settings, data: Data, *, progress: bool | None = False) -> Seq2Seq:
+def train(settings: Settings, data: Data, models: Models = MODELS, *, progress: bool | None = False) -> Seq2Seq:
     """A model trained on batches of like lengths.
 
     Args:
         settings: of the run.
         data: the numbers.
+        models: as in :func:`build`.
         progress: as in :func:`seqlab.training.fit`.
 
     Returns:
         The model, in evaluation mode.
     """
     seed_everything(settings.seed)
-    model = build(settings, data)
+    model = build(settings, data, models)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.rate)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, settings.rate, total_steps=settings.steps + 1, pct_start=0.05, cycle_momentum=False
@@ -169,8 +176,8 @@ def scores(model: Seq2Seq, data: Data, reverse: bool = False) -> dict[str, list[
     return {"BLEU": by_bin, "exact": [100 * share for share in exact]}
 
 
-def run(settings: Settings, data: Data) -> dict[str, Any]:
-    """Train and test one model.
+def run(settings: Settings, data: Data, models: Models = MODELS) -> dict[str, Any]:
+    """Train and test one model; models as in :func:`build`.
 
     Returns:
         Its scores, its parameters, and the seconds of the processor for the training.
@@ -180,7 +187,7 @@ def run(settings: Settings, data: Data) -> dict[str, Any]:
         ValueError: the model has no such name.
     """
     start = time.process_time()
-    model = train(settings, data)
+    model = train(settings, data, models)
     seconds = time.process_time() - start
     found = {name: [round(score, 1) for score in some] for name, some in scores(model, data, settings.reverse).items()}
     return {**found, "parameters": sum(p.numel() for p in model.parameters()), "seconds": round(seconds, 1)}

@@ -141,7 +141,7 @@ def scores(model: Model, words: Words, data: Data, beam_size: int = 1) -> dict[s
         if beam_size == 1:
             found = greedy_search(model, source, LONGEST, mask)
         else:
-            found = [several[0] for several in beam_search(model, source, beam_size, LONGEST, mask)]
+            found = [several[0] for several in beam_search(model, source, beam_size, LONGEST, mask, stop="count")]
         answers.update((name, data.phonemes.decode(one.tokens)) for name, one in zip(names, found, strict=True))
     said, right = [answers[word] for word in words], list(words.values())
     exact = [answer in several for answer, several in zip(said, right, strict=True)]
@@ -153,13 +153,21 @@ def scores(model: Model, words: Words, data: Data, beam_size: int = 1) -> dict[s
     }
 
 
-def run(settings: Settings, folder: str | Path, *, beam_size: int = 5, progress: bool | None = None) -> dict[str, Any]:
+def run(
+    settings: Settings,
+    folder: str | Path,
+    *,
+    beam_size: int = 5,
+    until: int | None = None,
+    progress: bool | None = None,
+) -> dict[str, Any]:
     """Train, or go on with the training in this folder; test, and write result.json.
 
     Args:
         settings: of the run. A folder belongs to one setting.
         folder: where checkpoint and result are.
         beam_size: of the second test; the first is greedy.
+        until: stop after so many updates of settings.steps, as if interrupted. None: train to the end.
         progress: as in :func:`seqlab.training.fit`.
 
     Returns:
@@ -199,7 +207,7 @@ def run(settings: Settings, folder: str | Path, *, beam_size: int = 5, progress:
         loss,
         lambda n: batch([pairs[i] for i in share(indices(n))]),
         optimizer,
-        settings.steps,
+        settings.steps if until is None else min(until, settings.steps),
         scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, rate),
         clip=1.0,
         evaluation=Evaluation(validation, every=max(1, settings.steps // 10)),
@@ -215,7 +223,7 @@ def run(settings: Settings, folder: str | Path, *, beam_size: int = 5, progress:
         "validation": history.evaluations,
         "made with": environment(device),
     }
-    if first and history.stopped == "steps":
+    if first and history.stopped == "steps" and history.steps == settings.steps:
         result["greedy"] = scores(model, data.test, data)
         result["beam"] = {"size": beam_size, **scores(model, data.test, data, beam_size)}
         result["seconds"] = round(time.process_time() - seconds, 1)  # of this process, since it was last started

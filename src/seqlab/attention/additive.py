@@ -4,6 +4,7 @@ Written with autograd, v · tanh(q + k) stores tanh of all N·L·S·H sums for t
 numbers in a batch of 32 are 160 MB, several times over while it runs. Here only q and k are stored. The way back
 computes tanh again, some queries at a time, in one buffer. With many pairs that is faster too, since memory is the
 bottleneck; with few, tanh is, and computing it twice takes up to twice the time. Up to KEEP numbers are therefore kept.
+A GPU, which has no cache to stay in and where every kernel has its price, takes half of the queries at a time.
 
     e[l, s]  = Σ_h v[h] t[l, s, h]                     t[l, s, h] = tanh(q[l, h] + k[s, h])
     dv[h]    = Σ_l Σ_s de[l, s] t[l, s, h]
@@ -24,12 +25,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
 
+from .._torch import tanh_backward_
 from ..checks import check_sizes
 from .common import SourceAttention, transformed, uniform
 
-KEEP = 2**19  # numbers, 2 MB in float32; a decoder that asks step by step keeps as much at every step
-BLOCK = {"cpu": 2**18}  # numbers in the buffer, if one query needs no more
-BLOCK_ELSEWHERE = 2**24  # a GPU wants more work at a time than a cache holds
+KEEP = {"cpu": 2**19}  # numbers, 2 MB in float32; a decoder that asks step by step keeps as much at every step
+KEEP_ELSEWHERE = 2**22  # where a launch costs more than the work, less is worth computing twice
+BLOCK = 2**18  # numbers in the buffer on a CPU, whose cache holds as many, if one query needs no more
+SHARE = 8  # elsewhere the buffer is half of all sums, or this part of a GPU's memory, whichever is less
 
 
 def additive_score(query: Tensor, key: Tensor, v: Tensor) -> Tensor:
@@ -51,7 +54,7 @@ def additive_score(query: Tensor, key: Tensor, v: Tensor) -> Tensor:
     Source:
         Bahdanau, Cho and Bengio (2015), appendix A.1.2. The gradients are at the head of the module.
 
-    With at most 2¹⁹ sums, for second derivatives and forward-mode differentiation, under ``torch.func``
+    With at most 2¹⁹ sums (2²² on a GPU), for second derivatives and forward-mode differentiation, under ``torch.func``
     and while torch.compile or torch.export records, the plain form is computed, which keeps N·L·S·H numbers.
 
     >>> q, k, v = torch.zeros(1, 2, 4), torch.ones(1, 3, 4), torch.full((4,), 0.25)
@@ -66,7 +69,7 @@ def additive_score(query: Tensor, key: Tensor, v: Tensor) -> Tensor:
             f"got {tuple(query.shape)}, {tuple(key.shape)} and {tuple(v.shape)}; project both to one size first"
         )
     v = v.to(key.dtype)  # autocast makes query and key half, and leaves v
-    if transformed() or query.shape[1] * key.numel() <= KEEP:
+    if transformed() or query.shape[1] * key.numel() <= KEEP.get(key.device.type, KEEP_ELSEWHERE):
         return torch.tanh(query.unsqueeze(2) + key.unsqueeze(1)) @ v  # (N, L, S, H) @ (H)
     return _LeanScore.apply(query, key, v)
 
@@ -96,7 +99,7 @@ class _LeanScore(Function):
         for some, t in _blocks(query, key):
             d = d_scores[:, some]
             d_v.addmv_(t.flatten(0, 2).t(), d.reshape(-1))
-            torch.ops.aten.tanh_backward.grad_input(d.unsqueeze(3), t, grad_input=t)  # d (1 - t²), over t itself
+            tanh_backward_(d.unsqueeze(3), t)  # d (1 - t²), over t itself
             d_key += t.sum(1)
             d_query[:, some] = t.sum(2)
         return d_query.mul_(v), d_key.mul_(v), d_v
@@ -105,12 +108,23 @@ class _LeanScore(Function):
 def _blocks(query: Tensor, key: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Some queries at a time, and tanh(q + k) of them with all keys, (N, some, S, H), in a buffer used again."""
     L = query.shape[1]
-    size = min(L, max(1, BLOCK.get(key.device.type, BLOCK_ELSEWHERE) // max(1, key.numel())))
+    size = max(1, min(L, _queries_at_once(L, key)))
     buffer = key.new_empty(key.shape[0], size, *key.shape[1:])
     for start in range(0, L, size):
         some = slice(start, min(start + size, L))
         t = buffer if some.stop - start == size else key.new_empty(key.shape[0], some.stop - start, *key.shape[1:])
         yield some, torch.add(query[:, some].unsqueeze(2), key.unsqueeze(1), out=t).tanh_()
+
+
+def _queries_at_once(L: int, key: Tensor) -> int:
+    one = max(1, key.numel())  # numbers that a query needs with all keys
+    if key.device.type == "cpu":
+        return BLOCK // one
+    half = -(-L // 2)
+    if key.device.type != "cuda":
+        return half
+    memory = torch.cuda.get_device_properties(key.device).total_memory
+    return min(half, memory // SHARE // key.element_size() // one)
 
 
 class AdditiveAttention(SourceAttention):

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 
+from .._torch import forward_mode, is_batched, transforming
 from ..checks import check_like
 
 
@@ -56,14 +56,12 @@ def causal_mask(length: int, device: Any = None) -> Tensor:
 
 def can_look(tensor: Tensor) -> bool:
     """Whether Python may branch on the values of a tensor: not while they are recorded or batched by vmap."""
-    return not torch.compiler.is_compiling() and not torch._C._functorch.is_batchedtensor(tensor)
+    return not torch.compiler.is_compiling() and not is_batched(tensor)
 
 
 def transformed() -> bool:
     """Whether the call is recorded, or differentiated by other means than autograd's backward pass."""
-    return (
-        torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling() or forward_ad._current_level >= 0
-    )
+    return transforming() or forward_mode() or torch.compiler.is_compiling()
 
 
 def check_key_padding_mask(who: str, mask: Any, N: int, S: int) -> None:
@@ -81,6 +79,14 @@ def check_key_padding_mask(who: str, mask: Any, N: int, S: int) -> None:
             f"{who}: expected at least one key to attend to in every sequence, got key_padding_mask all True "
             f"for sequence(s) {empty.nonzero().flatten().tolist()}; True = ignore: invert the mask if it marks "
             "what is to be kept, or leave empty sequences out"
+        )
+
+
+def check_padding_at_end(who: str, mask: Tensor, remedy: str) -> None:
+    """No sequence goes on after its padding."""
+    if can_look(mask) and (mask[:, :-1] & ~mask[:, 1:]).any():
+        raise ValueError(
+            f"{who}: expected key_padding_mask with the padding at the end, got padding before a token; {remedy}"
         )
 
 
@@ -114,6 +120,15 @@ def check_batch(who: str, query: Tensor, key: Tensor) -> None:
         raise ValueError(
             f"{who}: expected query and key of one batch, got N={query.shape[0]} and N={key.shape[0]}; "
             "the batch comes first"
+        )
+
+
+def check_fit(attention: nn.Module, query_size: int, key_size: int, E: int, E_key: int) -> None:
+    """Queries and keys of these sizes are those that the attention takes, of E and E_key features."""
+    if (query_size, key_size) != (E, E_key):
+        raise ValueError(
+            f"{type(attention).__name__}: expected queries of {E} and keys of {E_key} features, got {query_size} and "
+            f"{key_size}; make it for these sizes"
         )
 
 
@@ -166,12 +181,18 @@ class SourceAttention(nn.Module):
         value: Tensor | None = None,
         key_padding_mask: Tensor | None = None,
         *,
+        start: int = 0,
         need_weights: bool = True,
     ) -> tuple[Tensor, Tensor | None]:
-        """``(context, weights)``; shapes as in the class."""
+        """``(context, weights)``; shapes as in the class, ``start`` as in every attention."""
         source = self._source(query, key, value, key_padding_mask)
         weights = masked_softmax(self.score(query, source.key), source.key_padding_mask)
         return weights @ source.value, weights if need_weights else None
+
+    def context_size(self, query_size: int, key_size: int) -> int:
+        """Features of a context, as in every attention."""
+        check_fit(self, query_size, key_size, self.query_size, self.key_size)
+        return key_size
 
     def score(self, query: Tensor, key: Tensor) -> Tensor:
         """The scores (N, L, S) of queries (N, L, E) with keys that ``project_keys`` has projected, before the mask."""

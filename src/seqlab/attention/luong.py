@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..checks import check_sizes
 from .additive import additive_score
-from .common import ProjectedKeys, SourceAttention, can_look, masked_softmax, uniform
+from .common import ProjectedKeys, SourceAttention, check_padding_at_end, masked_softmax, uniform
 
 SCORES = ("dot", "general", "concat")
 WINDOWS = (None, "local-m", "local-p")
@@ -142,7 +142,7 @@ class LuongAttention(SourceAttention):
         if self.window == "local-p":
             distance = (index - centre.unsqueeze(2)).flatten(0, 1).unsqueeze(1)
             near = near * torch.exp(-2 * (distance / self.half_width) ** 2).to(near.dtype)  # sigma = D / 2
-        context = (near @ near_value).view(N, L, -1)
+        context = (near @ near_value).view(N, L, near_value.shape[2])
         if not need_weights:
             return context, None
         return context, near.new_zeros(N, L, S).scatter_add(2, index, near.view_as(index))
@@ -150,12 +150,8 @@ class LuongAttention(SourceAttention):
     def project_keys(self, key: Tensor, value: Tensor | None = None, key_padding_mask: Any = None) -> ProjectedKeys:
         """As in every attention; with a window the padding must be at the end, which is a second look at the mask."""
         source = super().project_keys(key, value, key_padding_mask)
-        mask = source.key_padding_mask
-        if self.window and mask is not None and can_look(mask) and (mask[:, :-1] & ~mask[:, 1:]).any():
-            raise ValueError(
-                f"LuongAttention: expected key_padding_mask with the padding at the end for window={self.window!r}, "
-                "got a key after padding; move the padding, or use window=None"
-            )
+        if self.window and source.key_padding_mask is not None:
+            check_padding_at_end("LuongAttention", source.key_padding_mask, "move it, or use window=None")
         return source
 
     def score(self, query: Tensor, key: Tensor) -> Tensor:
@@ -203,4 +199,4 @@ def _gather(rows: Tensor, index: Tensor) -> Tensor:
     """The rows (N, S, E) of each window, index (N, L, W), as (N * L, W, E)."""
     N, S, E = rows.shape
     first = S * torch.arange(N, device=rows.device).view(N, 1, 1)
-    return rows.reshape(N * S, E).index_select(0, (first + index).flatten()).view(-1, index.shape[2], E)
+    return rows.reshape(N * S, E).index_select(0, (first + index).flatten()).view(N * index.shape[1], index.shape[2], E)

@@ -20,6 +20,7 @@ from .common import (
     can_look,
     causal_mask,
     check_batch,
+    check_fit,
     check_key_padding_mask,
     check_sequence,
     check_source,
@@ -56,9 +57,8 @@ def _attend(
     for each in masks:
         added = query.new_zeros(()).masked_fill(each, -math.inf) if each.dtype == torch.bool else each.to(query.dtype)
         mask = added if mask is None else mask + added
-    new = (
-        attn_mask is not None or len(masks) > 1
-    )  # padding alone was looked at with the source, is_causal needs no look
+    # Padding alone was looked at with the source, and is_causal needs no look.
+    new = attn_mask is not None or len(masks) > 1
     if new and mask is not None and can_look(mask) and mask.isneginf().all(dim=-1).any():
         raise ValueError(
             f"{who}: expected at least one key to attend to for every query, got masks that together leave some "
@@ -66,7 +66,7 @@ def _attend(
         )
     if fused:
         return F.scaled_dot_product_attention(query, key, value, mask, dropout, is_causal=built_in), None
-    scores = query @ key.mT / math.sqrt(query.shape[-1])  # (N, heads, L, S)
+    scores = (query / math.sqrt(query.shape[-1])) @ key.mT  # (N, heads, L, S); divided first, half does not overflow
     weights = torch.softmax(scores if mask is None else scores + mask, dim=-1)
     weights = F.dropout(weights, dropout)
     return weights @ value, weights if need_weights else None
@@ -108,8 +108,10 @@ class ScaledDotProductAttention(nn.Module):
     Source:
         Vaswani et al. (2017), Attention is all you need, section 3.2.1, equation 1.
     Differs:
-        in torch's function a boolean mask says which keys take part, here and in torch.nn.MultiheadAttention which are
-        ignored. A floating attn_mask is added to the scores, in both.
+        from torch.nn.functional.scaled_dot_product_attention: after the values comes key_padding_mask, as in every
+        attention here; attn_mask and is_causal are passed by name. In torch's function a boolean mask says which keys
+        take part, here and in torch.nn.MultiheadAttention which are ignored. A floating attn_mask is added to the
+        scores, in both.
 
     >>> attention = ScaledDotProductAttention()
     >>> x = torch.eye(3).unsqueeze(0)
@@ -145,9 +147,10 @@ class ScaledDotProductAttention(nn.Module):
         *,
         attn_mask: Tensor | None = None,
         is_causal: bool = False,
+        start: int = 0,
         need_weights: bool = True,
     ) -> Result:
-        """``(context, weights)``; shapes as in the class."""
+        """``(context, weights)``; shapes as in the class, ``start`` as in every attention."""
         who = type(self).__name__
         if isinstance(key, ProjectedKeys):
             refuse_second_source(who, value, key_padding_mask)
@@ -165,6 +168,11 @@ class ScaledDotProductAttention(nn.Module):
         context, weights = _attend(who, query.unsqueeze(1), one_head, attn_mask, is_causal, dropout, need_weights)
         return context.squeeze(1), None if weights is None else weights.squeeze(1)
 
+    def context_size(self, query_size: int, key_size: int) -> int:
+        """Features of a context, as in every attention."""
+        check_fit(self, query_size, key_size, query_size, query_size)
+        return key_size
+
 
 class MultiheadAttention(nn.MultiheadAttention):
     """Scaled dot-product attention in several heads, a drop-in for ``torch.nn.MultiheadAttention``::
@@ -177,6 +185,7 @@ class MultiheadAttention(nn.MultiheadAttention):
         num_heads: number of heads, each of E / num_heads numbers.
         dropout: probability, during training, that a weight is set to zero.
         bias: whether the projections have biases.
+        add_bias_kv, add_zero_attn: not offered; here so that arguments by position mean what they do in torch.
         kdim, vdim: features of key and value, by default embed_dim.
         batch_first: whether the batch comes first; by default, as in torch, the length does.
         device, dtype: of the weights.
@@ -198,8 +207,8 @@ class MultiheadAttention(nn.MultiheadAttention):
         from torch's: value is the key unless it is given; is_causal=True makes the mask itself, where torch's wants it
         as attn_mask beside; key_padding_mask must be boolean (torch.nn.TransformerEncoderLayer makes its own floating,
         and can hold this module without padding only); a query without any key raises, where torch's gives NaN; no
-        add_bias_kv and no add_zero_attn; keys can be projected beforehand. Parameters, their initialisation and their
-        names are torch's, and a state_dict goes both ways.
+        add_bias_kv and no add_zero_attn, which are refused; keys can be projected beforehand. Parameters, their
+        initialisation and their names are torch's, and a state_dict goes both ways.
 
     >>> attention = MultiheadAttention(8, num_heads=2, batch_first=True)
     >>> x = torch.zeros(2, 5, 8)
@@ -214,6 +223,8 @@ class MultiheadAttention(nn.MultiheadAttention):
         num_heads: int,
         dropout: float = 0.0,
         bias: bool = True,
+        add_bias_kv: bool = False,
+        add_zero_attn: bool = False,
         kdim: int | None = None,
         vdim: int | None = None,
         batch_first: bool = False,
@@ -221,6 +232,12 @@ class MultiheadAttention(nn.MultiheadAttention):
         dtype: Any = None,
     ) -> None:
         who = "MultiheadAttention"
+        for name, asked in (("add_bias_kv", add_bias_kv), ("add_zero_attn", add_zero_attn)):
+            if asked is not False:
+                raise ValueError(
+                    f"{who}: expected {name}=False, got {asked!r}; keys that no source has are not offered: append "
+                    "them to key and value, or use torch.nn.MultiheadAttention"
+                )
         check_sizes(who, embed_dim=embed_dim, num_heads=num_heads, kdim=kdim or embed_dim, vdim=vdim or embed_dim)
         check_dropout(who, dropout)
         if embed_dim % num_heads:
@@ -259,8 +276,10 @@ class MultiheadAttention(nn.MultiheadAttention):
         attn_mask: Tensor | None = None,
         average_attn_weights: bool = True,
         is_causal: bool = False,
+        *,
+        start: int = 0,
     ) -> Result:
-        """``(context, weights)``; shapes as in the class."""
+        """``(context, weights)``; shapes as in the class, ``start`` as in every attention."""
         who = type(self).__name__
         unbatched = isinstance(query, Tensor) and query.dim() == 2
         if isinstance(key, ProjectedKeys):
@@ -284,9 +303,20 @@ class MultiheadAttention(nn.MultiheadAttention):
             return context.squeeze(0), None if weights is None else weights.squeeze(0)
         return context if self.batch_first else context.transpose(0, 1), weights
 
+    def context_size(self, query_size: int, key_size: int) -> int:
+        """Features of a context, as in every attention."""
+        if not self.batch_first:
+            raise ValueError("MultiheadAttention: expected batch_first=True beside other attentions, got False")
+        check_fit(self, query_size, key_size, self.embed_dim, self.kdim)
+        if self.vdim != key_size:
+            raise ValueError(
+                f"MultiheadAttention: expected vdim={key_size}, the keys being the values, got {self.vdim}"
+            )
+        return self.embed_dim
+
     def _weights(self) -> tuple[Tensor, Tensor, Tensor]:
         """W_q, W_k, W_v, which torch keeps as one matrix where their shapes agree."""
-        if self._qkv_same_embed_dim:
+        if self.in_proj_weight is not None:
             W_q, W_k, W_v = self.in_proj_weight.chunk(3)
             return W_q, W_k, W_v
         return self.q_proj_weight, self.k_proj_weight, self.v_proj_weight

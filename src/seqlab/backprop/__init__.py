@@ -13,18 +13,19 @@ stays in the loop over time is the recurrence alone. The derivation has the same
 5. All steps share the weights, so that their gradients are sums over t, and a sum of outer products is one matrix
    product: dW_ih = Σ da_t x_tᵀ, dW_hh = Σ da_t h_{t-1}ᵀ, db = Σ da_t. So is dx_t = W_ihᵀ da_t, for all t.
 
-``passes`` holds steps 3 and 4, with the factors of each cell; ``sequence`` steps 2 and 5, which all cells share, and
-the functions below.
+``passes`` holds steps 3 and 4, with the factors of each cell; ``sequence`` steps 2 and 5, which all cells share;
+``functions`` what can be called; ``graphs`` records the passes on a GPU and replays them.
 
-Where it differs from autograd: a gradient that shrinks from step to step ends as subnormal numbers, with which some
-CPUs calculate many times slower. On a CPU a dh_t (or dc_t) whose numbers are all below 1e-30 in float32,
-2e-300 in float64, counts as zero: the loop looks every 16 steps, and leaves out the steps that nothing reaches. So what
-earlier steps would have amplified again from below that is lost. The loop over ``cells`` keeps it, and so does a pass
-that is monitored.
+Where it differs from autograd: under a loss that leaves out many steps, such as one on the last step, the gradient may
+shrink until its numbers are subnormal, below 1e-38 in float32 and 2e-308 in float64. Some CPUs calculate with those up
+to a hundred times slower, and a subnormal number has lost digits already. So there, on a CPU, a dh_t (or dc_t) that is
+subnormal counts as zero, as with ``torch.set_flush_denormal``, and steps that no error reaches are left out. Nothing
+is ever added to a gradient. The loop over ``cells`` keeps subnormal numbers, and so does a pass that is monitored.
 """
 
 from __future__ import annotations
 
-from .sequence import gru_sequence, hand_obstacle, lstm_sequence, rnn_sequence
+from .functions import gru_sequence, lstm_sequence, rnn_sequence
+from .sequence import hand_obstacle
 
 __all__ = ["gru_sequence", "hand_obstacle", "lstm_sequence", "rnn_sequence"]

@@ -20,7 +20,7 @@ Weights = tuple[Tensor, Tensor, Tensor | None, Tensor | None]  # W_ih, W_hh, b_i
 Factors = list[tuple[Tensor, Tensor]]
 
 
-class Cell:
+class Pass:
     """What the autograd function in ``sequence`` asks of a cell."""
 
     names: tuple[str, ...] = ("h",)  # of the states, which are the first buffers
@@ -39,17 +39,17 @@ class Cell:
         raise NotImplementedError
 
     def backward(
-        self, totals: Sequence[Tensor], buffers: Tensors, sizes: list[int], parts: Tensors, small: float
+        self, totals: Sequence[Tensor], buffers: Tensors, sizes: list[int], parts: Tensors, flush: bool
     ) -> tuple[Tensor, Factors]:
         """Run back over some steps, given their rows of the buffers. Complete ``totals``, which are dh (and dc).
 
-        ``parts`` is W_hh, cut by :meth:`parts`; ``small`` as in :func:`vanished`.
+        ``parts`` is W_hh, cut by :meth:`parts`; ``flush`` as in :func:`backwards`.
         Returns da (R, G), to which W_ih x contributes, and for each part of W_hh its da and what it multiplied.
         """
         raise NotImplementedError
 
 
-class RNNPass(Cell):
+class RNNPass(Pass):
     """The Elman network.
 
     h_t = φ(a_t) with a_t = W_ih x_t + W_hh h_{t-1} + b, and φ = tanh or relu::
@@ -75,19 +75,19 @@ class RNNPass(Cell):
         return (h,)
 
     def backward(
-        self, totals: Sequence[Tensor], buffers: Tensors, sizes: list[int], parts: Tensors, small: float
+        self, totals: Sequence[Tensor], buffers: Tensors, sizes: list[int], parts: Tensors, flush: bool
     ) -> tuple[Tensor, Factors]:
         (dh,), (h,), (W,) = totals, buffers, parts
         ht = h[-sum(sizes) :]
         da = minus(h.new_ones(()), ht, ht) if self.nonlinearity == "tanh" else (ht > 0).to(h.dtype)
         das, (dh_before, dh_after) = da.split(sizes), around(dh, sizes)
-        for t in backwards(small, dh_after):
+        for t in backwards(flush, dh_after):
             das[t].mul_(dh_after[t])
             dh_before[t].addmm_(das[t], W)
         return da, [(da, previous(h, sizes))]
 
 
-class LSTMPass(Cell):
+class LSTMPass(Pass):
     """The LSTM.
 
     h_t = o * tanh(c_t), c_t = f * c_{t-1} + i * g, and a_t = W_ih x_t + W_hh h_{t-1} + b in the blocks i, f, g, o::
@@ -123,8 +123,25 @@ class LSTMPass(Cell):
             torch.mul(o[t], torch.tanh(c_after[t], out=tanh_cs[t]), out=h_after[t])
         return h, c, gates, tanh_c
 
+    def rebuild(self, input: Tensor, state: Tensors, sizes: list[int], output: Tensor, *weights: Tensor) -> Tensors:
+        """The buffers of ``forward``, from the h_t that another engine has computed: one product, and c_t in a loop."""
+        W_ih, W_hh, b_ih, b_hh = weights
+        h, c = (states_from(s, input) for s in state)
+        h[sizes[0] :] = output
+        gates, H = torch.addmm(b_ih + b_hh, input, W_ih.t()), h.shape[1]
+        gates.addmm_(previous(h, sizes), W_hh.t())
+        gates[:, : 2 * H].sigmoid_()
+        gates[:, 2 * H : 3 * H].tanh_()
+        gates[:, 3 * H :].sigmoid_()
+        i, f, g, _ = gates.chunk(4, 1)
+        torch.mul(i, g, out=c[sizes[0] :])
+        (c_before, c_after), fs = around(c, sizes), f.split(sizes)
+        for t in range(len(sizes)):
+            c_after[t].addcmul_(fs[t], c_before[t])
+        return h, c, gates, torch.tanh(c[sizes[0] :])
+
     def backward(
-        self, totals: Sequence[Tensor], buffers: Tensors, sizes: list[int], parts: Tensors, small: float
+        self, totals: Sequence[Tensor], buffers: Tensors, sizes: list[int], parts: Tensors, flush: bool
     ) -> tuple[Tensor, Factors]:
         (dh, dc), (h, c, gates, tanh_c), (W,) = totals, buffers, parts
         i, f, g, o = gates.chunk(4, 1)
@@ -138,7 +155,7 @@ class LSTMPass(Cell):
         das, das_ifg, das_o = da.split(sizes), da.unflatten(1, (4, -1))[:, :3].split(sizes), da_o.split(sizes)
         (dh_before, dh_after), (dc_before, dc_after) = around(dh, sizes), around(dc, sizes)
         dc_wide, fs, dc_dhs = dc[-len(da) :].unsqueeze(1).split(sizes), f.split(sizes), dc_dh.split(sizes)
-        for t in backwards(small, dh_after, dc_after):
+        for t in backwards(flush, dh_after, dc_after):
             dc_after[t].addcmul_(dh_after[t], dc_dhs[t])
             das_o[t].mul_(dh_after[t])
             das_ifg[t].mul_(dc_wide[t])
@@ -147,7 +164,7 @@ class LSTMPass(Cell):
         return da, [(da, previous(h, sizes))]
 
 
-class GRUAfter(Cell):
+class GRUAfterPass(Pass):
     """The GRU with the reset gate after the product.
 
     h_t = n + z * (h_{t-1} - n) with a_n = x_n + r * q, where x_n = W_in x_t + b_in and q = W_hn h_{t-1} + b_hn::
@@ -187,7 +204,7 @@ class GRUAfter(Cell):
         return h, gates
 
     def backward(
-        self, totals: Sequence[Tensor], buffers: Tensors, sizes: list[int], parts: Tensors, small: float
+        self, totals: Sequence[Tensor], buffers: Tensors, sizes: list[int], parts: Tensors, flush: bool
     ) -> tuple[Tensor, Factors]:
         (dh,), (h, gates), (W,), H = totals, buffers, parts, totals[0].shape[1]
         q, r, z, n = gates.chunk(4, 1)
@@ -201,14 +218,14 @@ class GRUAfter(Cell):
         minus(hz, hz, z, out=da_z)
         das, das_wide, zs = da[:, : 3 * H].split(sizes), da.unflatten(1, (4, -1)).split(sizes), z.split(sizes)
         (dh_before, dh_after), dh_wide = around(dh, sizes), dh[-len(n) :].unsqueeze(1).split(sizes)
-        for t in backwards(small, dh_after):
+        for t in backwards(flush, dh_after):
             das_wide[t].mul_(dh_wide[t])
             dh_before[t].addcmul_(dh_after[t], zs[t])
             dh_before[t].addmm_(das[t], W)
         return da[:, H:], [(da[:, H : 3 * H], h_previous), (dq, h_previous)]
 
 
-class GRUBefore(Cell):
+class GRUBeforePass(Pass):
     """The GRU with the reset gate before the product.
 
     h_t = n + z * (h_{t-1} - n) with a_n = W_in x_t + b_in + W_hn p + b_hn, where p = r * h_{t-1}::
@@ -245,7 +262,7 @@ class GRUBefore(Cell):
         return h, rzn, p
 
     def backward(
-        self, totals: Sequence[Tensor], buffers: Tensors, sizes: list[int], parts: Tensors, small: float
+        self, totals: Sequence[Tensor], buffers: Tensors, sizes: list[int], parts: Tensors, flush: bool
     ) -> tuple[Tensor, Factors]:
         (dh,), (h, rzn, p), (W_rz, W_n), H = totals, buffers, parts, totals[0].shape[1]
         r, z, n = rzn.chunk(3, 1)
@@ -258,7 +275,7 @@ class GRUBefore(Cell):
         das_zn, das_rz = da.unflatten(1, (3, -1))[:, 1:].split(sizes), da[:, : 2 * H].split(sizes)
         das_r, das_n, dps, rs, zs = (x.split(sizes) for x in (da_r, da_n, dp, r, z))
         (dh_before, dh_after), dh_wide = around(dh, sizes), dh[-len(p) :].unsqueeze(1).split(sizes)
-        for t in backwards(small, dh_after):
+        for t in backwards(flush, dh_after):
             das_zn[t].mul_(dh_wide[t])
             das_r[t].mul_(dps[t].addmm_(das_n[t], W_n))
             dh_before[t].addcmul_(dh_after[t], zs[t]).addcmul_(dps[t], rs[t])
@@ -295,24 +312,16 @@ def previous(states: Tensor, sizes: list[int]) -> Tensor:
     N = len(states) - sum(sizes)
     if sizes[-1] == N:
         return states[:-N]
-    sizes_before = torch.tensor([N, *sizes[:-1]]).repeat_interleave(torch.tensor(sizes))
-    return states.index_select(0, (torch.arange(N, len(states)) - sizes_before).to(states.device))
+    return torch.cat(around(states, sizes)[0])
 
 
-def backwards(small: float, *totals: Sequence[Tensor]) -> Iterator[int]:
-    """The steps from the last to the first; gradients that have :func:`vanished` on the way are set to zero."""
+def backwards(flush: bool, *totals: Sequence[Tensor]) -> Iterator[int]:
+    """The steps from the last to the first; with ``flush``, what has become subnormal on the way is set to zero."""
     for t in reversed(range(len(totals[0]))):
-        if t % 16 == 8 and all(vanished(total[t], small) for total in totals):
+        if flush:
             for total in totals:
-                total[t].zero_()
+                torch.hardshrink(total[t], torch.finfo(total[t].dtype).tiny, out=total[t])
         yield t
-
-
-def vanished(total: Tensor, small: float) -> bool:
-    """Whether all numbers are below ``small``; if that is 0, none is looked at."""
-    if not small or total.numel() == 0:
-        return False
-    return abs(total[0, 0].item()) < small and bool((total.abs() < small).all())  # most often one number tells
 
 
 def blocks(gates: Tensor, count: int, sizes: list[int]) -> list[Sequence[Tensor]]:

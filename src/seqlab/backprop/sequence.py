@@ -1,29 +1,36 @@
-"""The passes as functions that autograd can use: steps 2 and 5 of the derivation in ``backprop``, for any cell."""
+"""The passes as a function that autograd can use: steps 2 and 5 of the derivation in ``backprop``, for any cell."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd import Function, forward_ad
+from torch.autograd import Function
 
-from ..checks import check_nonlinearity, check_step
-from .passes import Cell, GRUAfter, GRUBefore, LSTMPass, RNNPass, Weights, vanished
+from .._torch import forward_mode, is_batched, transforming
+from ..checks import check_step
+from .graphs import graphed
+from .passes import Pass, Tensors, Weights
 
 Receiver = Callable[[dict[str, Tensor]], object]
 Monitor = Callable[[dict[str, Tensor]], Receiver | None]
 
 
-class _Call(NamedTuple):
-    """What a call is told beside its tensors."""
+class Plan(NamedTuple):
+    """What a run needs beside its tensors."""
 
-    cell: Cell
+    cell: Pass
     sizes: list[int]  # sequences at each step
     last: Any  # index of the final states in a buffer of states
     monitor: Monitor | None
+
+    @property
+    def key(self) -> tuple[Hashable, ...]:
+        """What a run depends on beside its tensors; the final states' index follows from the sizes."""
+        return (type(self.cell), *vars(self.cell).values(), *self.sizes)
 
 
 class _Sequence(Function):
@@ -31,44 +38,68 @@ class _Sequence(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, call: _Call, input: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Any, b_hh: Any, *state: Tensor
+        ctx: Any, plan: Plan, input: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Any, b_hh: Any, *state: Tensor
     ) -> tuple[Tensor, ...]:
         """Output and final states, copied, so that the caller may change them: backward needs the buffers."""
+        cell, sizes = plan.cell, plan.sizes
         biases = (W_hh.new_zeros(len(W_hh)) if b is None else b for b in (b_ih, b_hh))
-        buffers = call.cell.forward(input, state, call.sizes, W_ih, W_hh, *biases)
-        ctx.call = call
-        ctx.receive = call.monitor and call.monitor(_named(call, buffers))
+
+        def compute(input: Tensor, *others: Tensor) -> Tensors:
+            return cell.forward(input, others[4:], sizes, *others[:4])
+
+        buffers: Any = graphed(("forward", *plan.key), compute, input, W_ih, W_hh, *biases, *state)
+        ctx.plan = plan
+        ctx.receive = plan.monitor and plan.monitor(_named(plan, buffers))
         ctx.save_for_backward(input, W_ih, W_hh, b_ih, b_hh, *state, *buffers)
         ctx.set_materialize_grads(False)
-        return buffers[0][call.sizes[0] :].clone(), *(b[call.last].clone() for b in buffers[: len(state)])
+        return buffers[0][plan.sizes[0] :].clone(), *(b[plan.last].clone() for b in buffers[: len(state)])
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        """By hand; or by the loop under create_graph, where the gradient itself must be differentiable."""
-        call, needs, inputs = ctx.call, ctx.needs_input_grad[1:], 5 + len(ctx.call.cell.names)
+        """By hand; or by the loop, where the gradient itself is to be differentiated or has a batch axis of vmap."""
+        plan, needs, inputs = ctx.plan, ctx.needs_input_grad[1:], 5 + len(ctx.plan.cell.names)
         saved = ctx.saved_tensors  # once: checkpointing recomputes at the first look and forbids a second
         tensors, buffers = saved[:inputs], saved[inputs:]
         if all(grad is None for grad in grads):
             return (None,) * (1 + len(needs))
         with torch.autocast(tensors[0].device.type, enabled=False):
-            if not torch.is_grad_enabled():
-                return None, *_by_hand(call, needs, tensors, buffers, grads, ctx.receive)
-            if ctx.receive is not None:
+            batched = any(grad is not None and is_batched(grad) for grad in grads)
+            if not (batched or torch.is_grad_enabled()):
+                return None, *_by_hand(plan, needs, tensors, buffers, grads, ctx.receive)
+            if ctx.receive is not None and not batched:
                 with torch.no_grad():
-                    _by_hand(call, [False] * len(needs), tensors, buffers, grads, ctx.receive)
-            return None, *_by_loop(call, needs, tensors, grads)
+                    _by_hand(plan, (False,) * len(needs), tensors, buffers, grads, ctx.receive)
+            return None, *_by_loop(plan, needs, tensors, grads)
 
 
-def _named(call: _Call, buffers: Sequence[Tensor]) -> dict[str, Tensor]:
+def _named(plan: Plan, buffers: Sequence[Tensor]) -> dict[str, Tensor]:
     """The rows of all steps, of the buffers that belong to states."""
-    return {name: buffer[call.sizes[0] :] for name, buffer in zip(call.cell.names, buffers, strict=False)}
+    return {name: buffer[plan.sizes[0] :] for name, buffer in zip(plan.cell.names, buffers, strict=False)}
 
 
-def _by_hand(
-    call: _Call, needs: Sequence[bool], tensors: Any, buffers: Any, grads: Any, receive: Receiver | None
+def many_wait(plan: Plan, grads: Sequence[Tensor | None]) -> bool:
+    """Whether many steps get no error directly, only from later ones, where a small gradient can become subnormal.
+
+    Args:
+        grads: what comes in from outside: dL/d(output) (R, H), and of the final states.
+    """
+    direct, *final = grads
+    if direct is None:
+        return True
+    if bool(direct[::7, 0].all()):  # a dense loss, most often
+        return False
+    waiting = (direct == 0).all(1)
+    if plan.sizes[-1] == plan.sizes[0] and all(d is None for d in final):  # what lies behind the loss waits for nothing
+        errors = waiting.logical_not().view(len(plan.sizes), -1)
+        waiting &= errors.flip(0).cumsum(0).flip(0).flatten() > 0
+    return 8 * int(waiting.sum()) > len(waiting)
+
+
+def gradients(
+    plan: Plan, needs: Sequence[bool], tensors: Any, buffers: Any, grads: Any, receive: Receiver | None = None
 ) -> list[Tensor | None]:
-    """The gradients that are needed, in the order of the tensors: input, four weights, initial state."""
-    (cell, sizes, last, _), (input, W_ih, W_hh) = call, tensors[:3]
+    """The gradients that are needed, by hand, in the order of the tensors: input, four weights, initial state."""
+    (cell, sizes, last, _), (input, W_ih, W_hh) = plan, tensors[:3]
     L, N, R = len(sizes), sizes[0], len(input)
     totals = [torch.empty_like(buffer) for buffer in buffers[: len(cell.names)]]  # (N + R, H): dh, dc
     for total, direct, final in zip(totals, (grads[0], None), grads[1:], strict=False):
@@ -80,22 +111,21 @@ def _by_hand(
     d_W_ih, d_W_hh = (torch.empty_like(W) if need else None for W, need in zip((W_ih, W_hh), needs[1:3], strict=True))
     d_b_ih, d_b_hh = (W_hh.new_zeros(len(W_hh)) if need else None for need in needs[3:5])
     parts = cell.parts(W_hh.contiguous())
-    # 10⁸ times the smallest normal number. On a GPU subnormal numbers cost nothing, and a look would make the CPU wait.
-    small = 0.0 if receive or W_hh.device.type != "cpu" else 1e8 * torch.finfo(W_hh.dtype).tiny
+    # Subnormal numbers cost a CPU up to a hundred times the time. What is watched is shown as it is.
+    flush = receive is None and W_hh.device.type == "cpu" and many_wait(plan, grads)
     rows = list(accumulate(sizes, initial=0))  # where each step starts
-    # Blocks of steps, small enough for the processor's cache.
-    block = -(-L // max(1, R // max(512, 2**17 // len(W_hh)), L // 128))
+    # Blocks of steps, small enough for the processor's cache; on a GPU one, since its time goes by the operations.
+    block = L if W_hh.is_cuda else -(-L // max(1, R // max(512, 2**17 // len(W_hh)), L // 128))
     for stop in range(L, 0, -block):
         start = max(0, stop - block)
         here, states = slice(rows[start], rows[stop]), slice(N + rows[start - 1] if start else 0, N + rows[stop])
         dh_dc = [total[states] for total in totals]
-        n = sizes[stop - 1]  # the last rows, to which later steps have contributed
-        if stop < L and all(vanished(d[-n:], small) for d in dh_dc) and not any(bool(d[:-n].any()) for d in dh_dc):
+        if flush and stop < L and not any(bool(d.any()) for d in dh_dc):  # no error reaches these steps
             if d_input is not None:
                 d_input[here] = 0
             continue
         used = tuple(b[states if k < len(totals) else here] for k, b in enumerate(buffers))
-        da, factors = cell.backward(dh_dc, used, sizes[start:stop], parts, small)
+        da, factors = cell.backward(dh_dc, used, sizes[start:stop], parts, flush)
         if d_input is not None:
             torch.mm(da, W_ih, out=d_input[here])
         kept = int(stop < L)  # 0: what lies there plays no part
@@ -111,32 +141,50 @@ def _by_hand(
             if d_b_hh is not None:
                 d_b_hh += sums if factors[0][0] is da else torch.cat([d.sum(0) for d, _ in factors])
     if receive is not None:
-        receive(_named(call, totals))
+        receive(_named(plan, totals))
     d_state = [total[:N] if need else None for total, need in zip(totals, needs[5:], strict=True)]
     return [d_input, d_W_ih, d_W_hh, d_b_ih, d_b_hh, *d_state]
 
 
-def _by_loop(call: _Call, needs: Sequence[bool], tensors: Any, grads: Any) -> list[Tensor | None]:
+def _by_hand(
+    plan: Plan, needs: tuple[bool, ...], tensors: Any, buffers: Any, grads: Any, receive: Receiver | None
+) -> Sequence[Tensor | None]:
+    """:func:`gradients`, as a function of tensors alone that a CUDA graph can replay."""
+    bare, watched, count = plan._replace(monitor=None), receive is not None, len(buffers)
+
+    def compute(*inputs: Tensor) -> list[Tensor | None]:
+        totals: dict[str, Tensor] = {}
+        weights, buffers, grads = inputs[:3], inputs[3 : 3 + count], inputs[3 + count :]
+        found = gradients(bare, needs, weights, buffers, grads, totals.update if watched else None)
+        return [*found, *totals.values()]
+
+    key = ("backward", *plan.key, needs, watched)
+    results: Any = graphed(key, compute, *tensors[:3], *buffers, *grads)  # of the tensors it needs x, W_ih and W_hh
+    if receive is not None:
+        receive(dict(zip(plan.cell.names, results[len(needs) :], strict=True)))
+    return results[: len(needs)]
+
+
+def _by_loop(plan: Plan, needs: Sequence[bool], tensors: Any, grads: Any) -> list[Tensor | None]:
     """The same, as a differentiable function of the tensors and of the gradients that come in."""
-    tensors = [None if x is None else x.view_as(x) for x in tensors]  # apart from the history of the originals
-    outputs = _loop(call, *tensors)
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        tensors = [None if x is None else x.view_as(x) for x in tensors]  # apart from the history of the originals
+        outputs = _loop(plan, *tensors)
     reached = [k for k, grad in enumerate(grads) if grad is not None]
     wanted = [x for x, need in zip(tensors, needs, strict=True) if need]
-    found = iter(
-        torch.autograd.grad(
-            [outputs[k] for k in reached], wanted, [grads[k] for k in reached], create_graph=True, allow_unused=True
-        )
-    )
+    ends, directions = [outputs[k] for k in reached], [grads[k] for k in reached]
+    found = iter(torch.autograd.grad(ends, wanted, directions, create_graph=create_graph, allow_unused=True))
     return [next(found) if need else None for need in needs]
 
 
-def _loop(call: _Call, input: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Any, b_hh: Any, *state: Tensor) -> list[Tensor]:
+def _loop(plan: Plan, input: Tensor, W_ih: Tensor, W_hh: Tensor, b_ih: Any, b_hh: Any, *state: Tensor) -> list[Tensor]:
     """What the pass computes, (R, H), and the final states, by the cell's step."""
     states = [state]
-    for x in input.split(call.sizes):
-        states.append(call.cell.step(x, tuple(s[: len(x)] for s in states[-1]), (W_ih, W_hh, b_ih, b_hh)))
+    for x in input.split(plan.sizes):
+        states.append(plan.cell.step(x, tuple(s[: len(x)] for s in states[-1]), (W_ih, W_hh, b_ih, b_hh)))
     buffers = [torch.cat(s) for s in zip(*states, strict=True)]  # (N + R, H)
-    return [buffers[0][call.sizes[0] :], *(b[call.last] for b in buffers)]
+    return [buffers[0][plan.sizes[0] :], *(b[plan.last] for b in buffers)]
 
 
 def hand_obstacle(input: Tensor) -> str:
@@ -162,14 +210,14 @@ def hand_obstacle(input: Tensor) -> str:
         return f"it does not run on the device {input.device.type}"
     if torch.is_autocast_enabled(input.device.type):
         return "autocast is on, which would change the dtype inside"
-    if torch._C._are_functorch_transforms_active():
+    if transforming():
         return "a torch.func transform is under way"
-    return "forward-mode differentiation is under way" if forward_ad._current_level >= 0 else ""
+    return "forward-mode differentiation is under way" if forward_mode() else ""
 
 
-def _run(
+def run(
     who: str,
-    cell: Cell,
+    cell: Pass,
     input: Tensor,
     state: tuple[Tensor, ...],
     weights: Weights,
@@ -204,23 +252,23 @@ def _run(
 
     tensors = (input, *state, *weights)
     has_graph = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
-    call = _Call(cell, sizes, last, watched if monitor and has_graph else None)
-    output, *final = (_loop if compiling else _Sequence.apply)(call, rows, *weights, *state)
+    plan = Plan(cell, sizes, last, watched if monitor and has_graph else None)
+    output, *final = (_loop if compiling else _Sequence.apply)(plan, rows, *weights, *state)
     return arranged(output), tuple(final)
 
 
 def packed_order(batch_sizes: Tensor, device: torch.device) -> tuple[list[int], Tensor, Tensor]:
     """Of a packed batch: sizes, index of the final states, and for each row the one as far from its sequence's end."""
     N = int(batch_sizes[0])
-    starts, n = batch_sizes.cumsum(0) - batch_sizes, torch.arange(N)
+    starts, n = batch_sizes.cumsum(0) - batch_sizes, torch.arange(N, device="cpu")
     lengths = (batch_sizes.unsqueeze(1) > n).sum(0)
     step = torch.repeat_interleave(batch_sizes)  # of each row
-    column = torch.arange(len(step)) - starts[step]
+    column = torch.arange(len(step), device="cpu") - starts[step]
     mirror = starts[lengths[column] - 1 - step] + column
     return batch_sizes.tolist(), (N + starts[lengths - 1] + n).to(device), mirror.to(device)
 
 
-def _check(who: str, cell: Cell, input: Tensor, state: Any, weights: Weights, batch_sizes: Any) -> None:
+def _check(who: str, cell: Pass, input: Tensor, state: Any, weights: Weights, batch_sizes: Any) -> None:
     """The shapes fit each other, and there is something to do."""
     W_ih, W_hh, b_ih, b_hh = weights
     axes = "(L, N, H_in)" if batch_sizes is None else "(R, H_in), the data of a PackedSequence,"
@@ -235,111 +283,3 @@ def _check(who: str, cell: Cell, input: Tensor, state: Any, weights: Weights, ba
                 f"{who}: expected the initial {name} of shape {(N, W_hh.shape[1])}, got {tuple(s.shape)}; "
                 "a layer's states, (D * num_layers, N, H), are passed one by one"
             )
-
-
-def rnn_sequence(
-    input: Tensor,
-    hx: Tensor,
-    weight_ih: Tensor,
-    weight_hh: Tensor,
-    bias_ih: Tensor | None = None,
-    bias_hh: Tensor | None = None,
-    nonlinearity: str = "tanh",
-    *,
-    reverse: bool = False,
-    batch_sizes: Tensor | None = None,
-    monitor: Monitor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """:func:`seqlab.cells.rnn_step` over a sequence, with the gradient derived by hand.
-
-    Args:
-        input: the sequence; or, of a batch of variable lengths, ``PackedSequence.data``.
-        hx: h_0; with batch_sizes in the order of the packed batch, longest first.
-        weight_ih, weight_hh, bias_ih, bias_hh, nonlinearity: as in :func:`seqlab.cells.rnn_step`.
-        reverse: read from the end, each sequence from its own.
-        batch_sizes: ``PackedSequence.batch_sizes``.
-        monitor: a function that is called with the states after all steps, {"h": h_t}, if a backward pass can follow.
-            What it returns, a function or None, is called in each backward pass with their total gradients,
-            {"h": dL/dh_t}. Both are in the layout of the output, and may be kept but not changed.
-
-    Shape:
-        input (L, N, H_in), output (L, N, H); with batch_sizes (R, H_in) and (R, H) for R = their sum. hx, h_n (N, H).
-
-    Returns:
-        The pair (output, h_n), the states after all steps, and each sequence's last.
-
-    Raises:
-        ValueError: the shapes don't fit each other, or the nonlinearity is unknown.
-        RuntimeError: :func:`hand_obstacle` says why.
-
-    Differs: gradients smaller than 1e-30 (float64: 2e-300) count as zero, see the module's description; not so
-        under a monitor. A gradient that is to be differentiated again (create_graph) is computed by the loop.
-
-    >>> layer = torch.nn.RNN(3, 5)
-    >>> x, h0 = torch.randn(4, 2, 3), torch.zeros(2, 5)
-    >>> output, h_n = rnn_sequence(x, h0, *layer.parameters())
-    >>> torch.testing.assert_close(output, layer(x)[0])
-    """
-    check_nonlinearity("rnn_sequence", nonlinearity)
-    weights = (weight_ih, weight_hh, bias_ih, bias_hh)
-    output, (h_n,) = _run("rnn_sequence", RNNPass(nonlinearity), input, (hx,), weights, reverse, batch_sizes, monitor)
-    return output, h_n
-
-
-def lstm_sequence(
-    input: Tensor,
-    hx: tuple[Tensor, Tensor],
-    weight_ih: Tensor,
-    weight_hh: Tensor,
-    bias_ih: Tensor | None = None,
-    bias_hh: Tensor | None = None,
-    *,
-    reverse: bool = False,
-    batch_sizes: Tensor | None = None,
-    monitor: Monitor | None = None,
-) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """:func:`seqlab.cells.lstm_step` over a sequence, with the gradient derived by hand.
-
-    Args, Shape, Raises, Differs: as :func:`rnn_sequence`, with hx = (h_0, c_0); the monitor gets {"h": h_t, "c": c_t},
-    and their gradients.
-
-    Returns:
-        (output, (h_n, c_n)).
-
-    >>> layer = torch.nn.LSTM(3, 5)
-    >>> x, zeros = torch.randn(4, 2, 3), torch.zeros(2, 5)
-    >>> output, (h_n, c_n) = lstm_sequence(x, (zeros, zeros), *layer.parameters())
-    >>> torch.testing.assert_close(output, layer(x)[0])
-    """
-    weights = (weight_ih, weight_hh, bias_ih, bias_hh)
-    output, (h_n, c_n) = _run("lstm_sequence", LSTMPass(), input, tuple(hx), weights, reverse, batch_sizes, monitor)
-    return output, (h_n, c_n)
-
-
-def gru_sequence(
-    input: Tensor,
-    hx: Tensor,
-    weight_ih: Tensor,
-    weight_hh: Tensor,
-    bias_ih: Tensor | None = None,
-    bias_hh: Tensor | None = None,
-    reset_after: bool = True,
-    *,
-    reverse: bool = False,
-    batch_sizes: Tensor | None = None,
-    monitor: Monitor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """:func:`seqlab.cells.gru_step` over a sequence, with the gradient derived by hand.
-
-    Args, Shape, Returns, Raises, Differs: as :func:`rnn_sequence`, with reset_after as in
-    :func:`seqlab.cells.gru_step`.
-
-    >>> layer = torch.nn.GRU(3, 5)
-    >>> x, h0 = torch.randn(4, 2, 3), torch.zeros(2, 5)
-    >>> output, h_n = gru_sequence(x, h0, *layer.parameters())
-    >>> torch.testing.assert_close(output, layer(x)[0])
-    """
-    cell = GRUAfter() if reset_after else GRUBefore()
-    weights = (weight_ih, weight_hh, bias_ih, bias_hh)
-    output, (h_n,) = _run("gru_sequence", cell, input, (hx,), weights, reverse, batch_sizes, monitor)
-    return output, h_n

@@ -10,10 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.func import jacrev, vmap
+from torch.nn.utils import parametrize
 from torch.nn.utils.rnn import PackedSequence
 
 from ..recurrent import GRU, LSTM, RNN
 
+PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 DROP_IN = "seqlab's RNN, LSTM, GRU take torch.nn's arguments and weights: new.load_state_dict(old.state_dict())"
 
 
@@ -74,15 +76,19 @@ def steps_of(
             f"{who}: expected one layer and one direction, got num_layers={layer.num_layers} and "
             f"bidirectional={layer.bidirectional}; copy the weights of one into a {type(layer).__name__} of its own"
         )
+    if getattr(layer, "proj_size", 0):
+        raise ValueError(f"{who}: expected a state of one size, got an LSTM with proj_size; use one with proj_size=0")
     states: list[Tensor] = []
-    with torch.no_grad(), layer.watch(lambda _l, _d, _t, state: states.append(torch.cat([*state.values()], dim=-1))):
+    keep = layer.watch(lambda _l, _d, _t, state: states.append(torch.cat([*state.values()], dim=-1)))
+    names = PARAMETERS if layer.bias else PARAMETERS[:2]
+    with torch.no_grad(), keep, parametrize.cached():  # a spectral norm would change from one reading to the next
         layer(input, hx)
+        weights = {name: getattr(layer, f"{name}_l0").detach() for name in names}  # computed ones too
     parts = hx if isinstance(hx, (tuple, list)) else [hx]  # h_0, or h_0 and c_0, of shape (1, N, H) each
     first = torch.zeros_like(states[0]) if hx is None else torch.cat([*parts], dim=-1).detach().view_as(states[0])
     s = torch.stack([first, *states])
     x = input.detach() if input.dim() == 3 else input.detach().unsqueeze(1)
     x = x.transpose(0, 1) if layer.batch_first and input.dim() == 3 else x
-    weights = {name.removesuffix("_l0"): p.detach() for name, p in layer.named_parameters()}
     return x, s[:-1], s[1:], weights
 
 

@@ -6,8 +6,8 @@ L: length, N: batch, H: hidden_size.
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Callable, Iterable, Iterator
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+LINES, COLUMNS = 24, 100  # of a screen
 SATURATED = 0.97  # a state beyond this has tanh' = 1 - h² below 0.06
 
 
@@ -75,9 +76,11 @@ def _log_rate(gradient: Tensor) -> Tensor:
     return -(x * y).sum() / (x * x).sum()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Report:
     """What one training step showed, as data; ``verdict`` says it in words, ``table()`` in columns.
+
+    ``print`` fits a screen: the verdict, what was not watched and why, and the most telling rows of the table.
 
     A figure: ``seqbook.plotting.gradient_profile(ax, {name: p.gradient for name, p in report.profiles.items()})``.
 
@@ -95,6 +98,8 @@ class Report:
     parameters: dict[str, tuple[float, float]]  # name: norm of the gradient (0 if it has none), norm of the weight
     profiles: dict[str, Profile]  # "h_l0", "encoder.c_l1_reverse", ...: torch's suffixes
     judge: Callable[[Report], Iterable[Finding]] = field(repr=False)  # the rules, ``find`` with its thresholds
+    usual: float = math.inf  # median of the norms in the reports before, once there are three
+    unwatched: dict[str, str] = field(default_factory=dict)  # name: why it has no profile
 
     @cached_property
     def findings(self) -> list[Finding]:
@@ -116,20 +121,58 @@ class Report:
             return f"undecided: {seen}, but each step gets an error of its own; monitor a loss on the last step alone"
         return f"healthy: {seen}"
 
+    def __str__(self) -> str:
+        """Title, verdict, what is not watched and the most telling rows, in 24 lines of 100 columns at most."""
+        verdict = textwrap.wrap(self.verdict, COLUMNS)
+        lines = [self._title(), *verdict[:4], *(["..."] if verdict[4:] else [])]
+        reasons = [_short(line, COLUMNS) for line in self._reasons()]
+        lines += reasons if len(reasons) < 4 else [*reasons[:3], f"not watched: {len(reasons) - 3} more; see unwatched"]
+        faulty = [finding.where for finding in self.findings]
+        states = sorted(self.profiles, key=lambda name: faulty.index(name) if name in faulty else len(faulty))
+        parameters = sorted(self.parameters, key=lambda name: -_surprise(self.parameters[name][0]))
+        room = LINES - len(lines) - 5  # two blank lines, two headings, the last line
+        n = min(len(states), max(room // 2, room - len(parameters)))
+        m = min(len(parameters), room - n)
+        lines += ["", *self._rows(set(states[:n]), set(parameters[:m]), 10, COLUMNS - 70)]
+        if n < len(states) or m < len(parameters):
+            left = f"{len(states) - n} of {len(states)} states, {len(parameters) - m} of {len(parameters)} parameters"
+            lines.append(f"left out: {left}; table() has all")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<Report of step {self.step}: {len(self.profiles)} states, {len(self.parameters)} parameters>"
+
     def table(self) -> str:
         """The numbers as text, a line for each state and each parameter; first and last in order of computation."""
+        rows = self._rows(self.profiles.keys(), self.parameters.keys(), 11)
+        return "\n".join([self._title(), *self._reasons(), "", *rows])
+
+    def _title(self) -> str:
+        loss = "" if self.loss is None else f"   loss {self.loss:.4g}"
+        return f"step {self.step}{loss}   gradient {self.norm:.2e}"
+
+    def _reasons(self) -> list[str]:
+        return [f"not watched: {name or 'the model'}: {reason}" for name, reason in self.unwatched.items()]
+
+    def _rows(self, states: Set[str], parameters: Set[str], column: int, width: int | None = None) -> list[str]:
+        """Lines of these states and parameters, in the model's order; longer names are cut to the width."""
         rows = [["state", "steps", "first", "last", "a step", "saturated", "dead", "subnormal"]]
         for name, p in self.profiles.items():
-            ends = [f"{float(g):.1e}" for g in p.ordered(p.gradient)[[0, -1]]]
-            shares = [f"{share:.0%}" for share in (p.saturated, p.dead, p.subnormal)]
-            rows.append([name, str(len(p.gradient)), *ends, f"×{p.rate:.3g}", *shares])
+            if name in states:
+                ends = [f"{float(g):.1e}" for g in p.ordered(p.gradient)[[0, -1]]]
+                shares = [f"{share:.0%}" for share in (p.saturated, p.dead, p.subnormal)]
+                rows.append([name, str(len(p.gradient)), *ends, f"×{p.rate:.3g}", *shares])
         rows += [[""], ["parameter", "gradient", "weight"]]
-        rows += [[name, f"{gradient:.1e}", f"{weight:.1e}"] for name, (gradient, weight) in self.parameters.items()]
-        width = max(len(name) for name, *_ in rows)
-        loss = "" if self.loss is None else f"   loss {self.loss:.4g}"
-        lines = [name.ljust(width) + "".join(cell.rjust(11) for cell in cells) for name, *cells in rows]
-        title = f"step {self.step}{loss}   gradient {self.norm:.2e}"
-        return "\n".join([title, "", *(line.rstrip() for line in lines)])
+        for name, norms in self.parameters.items():
+            if name in parameters:
+                rows.append([name, *(f"{norm:.1e}" for norm in norms)])
+        names = [_short(name, width or len(name)) for name, *_ in rows]
+        longest = max(map(len, names))
+        lines = [
+            name.ljust(longest) + "".join(cell.rjust(column) for cell in cells)
+            for name, (_, *cells) in zip(names, rows, strict=True)
+        ]
+        return [line.rstrip() for line in lines]
 
     def log(self, writer: Any, step: int | None = None) -> None:
         """Write scalars, the verdict, and each profile as a histogram over t to a TensorBoard SummaryWriter.
@@ -144,23 +187,33 @@ class Report:
         for name, p in self.profiles.items():
             writer.add_scalar(f"gradient first over last/{name}", p.ratio, step)
             writer.add_scalar(f"gradient a step back/{name}", p.rate, step)
-            g, t = p.gradient, torch.arange(len(p.gradient), dtype=torch.float64)
+            g, t = p.gradient, torch.arange(len(p.gradient), dtype=torch.float64, device=p.gradient.device)
             if g.isfinite().all():
                 sums = [float(values.sum()) for values in (g, g * t, g * t * t)]
                 edges = (t + 0.5).tolist()  # the bar of t lies between t - 0.5 and t + 0.5
                 writer.add_histogram_raw(f"gradient over t/{name}", -0.5, edges[-1], *sums, edges, g.tolist(), step)
 
 
-def find(report: Report, before: list[float], vanishing: float, exploding: float) -> Iterator[Finding]:
-    """All faults of a report; ``before`` holds the norms of the reports before it. A NaN or Inf ends the questions."""
+def _short(text: str, width: int) -> str:
+    """The text, or its two ends where it is longer than the width."""
+    half = (width - 1) // 2
+    return text if len(text) <= width else f"{text[: width - 1 - half]}…{text[-half:]}"
+
+
+def _surprise(gradient: float) -> float:
+    """Rank of a parameter's gradient: not finite before 0, which is none, before the largest."""
+    return math.inf if not math.isfinite(gradient) else 1e308 if gradient == 0 else gradient
+
+
+def find(report: Report, vanishing: float, exploding: float) -> Iterator[Finding]:
+    """All faults of a report. After a NaN or Inf no other rule is tried."""
     for where, value, text in _in_order_of_meeting(report):
         if not math.isfinite(value):
             yield Finding("non-finite", where, f"{'NaN' if math.isnan(value) else 'Inf'} {text}")
             return
-    before = [norm for norm in before if math.isfinite(norm)]
-    usual = statistics.median(before) if len(before) >= 3 else math.inf
-    if report.norm > exploding * usual:
-        text = f"gradient norm {report.norm:.1e}, {report.norm / usual:.0f} times its median in the reports before"
+    if report.norm > exploding * report.usual:
+        times = report.norm / report.usual if report.usual else math.inf
+        text = f"gradient norm {report.norm:.1e}, {times:.0f} times its median in the reports before"
         yield Finding("exploding", "the parameters", text)
     for name, p in report.profiles.items():
         gradient, L, symbol = p.ordered(p.gradient), len(p.gradient), f"∂L/∂{p.state}_t"

@@ -1,13 +1,9 @@
-"""Recurrent layers: one meaning, and three paths that compute it.
+"""Recurrent layers: one meaning, and four engines that compute it: "loop", "hand", "onednn" and "torch".
 
-* "loop": the equation of ``cells`` for each layer, direction and step. It can be read and watched, and stands all that
-  torch does to a computation. It says what is right.
-* "hand": the backward pass of ``backprop``, derived by hand.
-* "torch": torch's own kernels, reached through the parent's ``forward``, which keeps pace with torch by itself.
-
-Each layer is a ``torch.nn`` layer: it inherits constructor, parameters, initialisation, state_dict and copying, and so
-stands wherever its parent does. ``backend="auto"`` takes the fastest path that can do what is asked, and ``path`` says
-which that is, and why.
+A call takes one road: ``network`` checks it and makes it data (``call``), ``engines`` has the choice and the engines,
+``layers`` the equation of each layer. Each layer is a ``torch.nn`` layer: it inherits constructor, parameters,
+initialisation, state_dict and copying, and so stands wherever its parent does. ``backend="auto"`` takes the fastest
+engine that can do what is asked, and ``path`` says which that is, and why.
 
 Shapes: N batch, L length, H_in input_size, H hidden_size, D directions. Inside, time is the first axis.
 """

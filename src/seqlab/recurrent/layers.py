@@ -10,17 +10,18 @@ from torch import nn
 
 from ..cells import gru_step, lstm_step, rnn_step
 from ..checks import check_nonlinearity
-from .base import Recurrent, State
+from .call import State, Weights
+from .network import Recurrent
 
 
-class RNN(Recurrent, nn.RNN):
+class RNN(Recurrent[torch.Tensor], nn.RNN):
     """Elman network over a whole sequence, :func:`seqlab.cells.rnn_step` in each layer; a drop-in for ``torch.nn.RNN``.
 
     Args:
         input_size, hidden_size, num_layers, nonlinearity, bias, batch_first, dropout, bidirectional, device, dtype:
             as in ``torch.nn.RNN``.
-        backend: "auto" takes the fastest path that can do what is asked; "loop", "hand" or "torch" names one;
-            ``layer.path(input)`` says which it is, and why.
+        backend: "auto" takes the fastest engine that can do what is asked; "loop", "hand", "onednn", "torch" or
+            "watched" names one; ``layer.path(input)`` says which it is, and why.
 
     Shape:
         input (L, N, H_in), (N, L, H_in) with batch_first, (L, H_in) without a batch, or a PackedSequence;
@@ -36,6 +37,9 @@ class RNN(Recurrent, nn.RNN):
     >>> output.shape, h_n.shape
     (torch.Size([4, 2, 10]), torch.Size([2, 2, 5]))
     """
+
+    kind = "RNN"
+    step_options = ("nonlinearity",)
 
     def __init__(
         self,
@@ -59,26 +63,27 @@ class RNN(Recurrent, nn.RNN):
             input_size, hidden_size, num_layers, nonlinearity=nonlinearity, **options, device=device, dtype=dtype
         )
 
-    def step(self, input: torch.Tensor, state: State, weights: dict[str, torch.Tensor]) -> State:
+    def step(self, input: torch.Tensor, state: State, weights: Weights) -> State:
         """See :func:`seqlab.cells.rnn_step`."""
         (h,) = state
         return (rnn_step(input, h, **weights, nonlinearity=self.nonlinearity),)
 
 
-class LSTM(Recurrent, nn.LSTM):
+class LSTM(Recurrent[tuple[torch.Tensor, torch.Tensor]], nn.LSTM):
     """LSTM over a whole sequence, :func:`seqlab.cells.lstm_step` in each layer; a drop-in for ``torch.nn.LSTM``.
 
     Args:
         input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype: as in
             ``torch.nn.LSTM``.
-        proj_size: 0; projections of the hidden state are not implemented.
+        proj_size: as in ``torch.nn.LSTM``: h_t is projected to that many numbers; 0 leaves it as it is.
         backend: as in :class:`RNN`.
 
     Shape:
-        as :class:`RNN`; hx is a pair (h_0, c_0), and the layer returns (output, (h_n, c_n)).
+        as :class:`RNN`; hx is a pair (h_0, c_0), and the layer returns (output, (h_n, c_n)). With proj_size the last
+        axis of output, h_0 and h_n is proj_size (output: D * proj_size), that of c_0 and c_n is hidden_size.
 
     Raises:
-        TypeError, ValueError: as :class:`RNN`, and for a proj_size other than 0.
+        TypeError, ValueError: as :class:`RNN`, and for a proj_size that is not smaller than hidden_size.
 
     Source:
         Hochreiter and Schmidhuber (1997); the forget gate is from Gers, Schmidhuber and Cummins (2000).
@@ -88,6 +93,7 @@ class LSTM(Recurrent, nn.LSTM):
     (torch.Size([4, 2, 5]), torch.Size([2, 2, 5]))
     """
 
+    kind = "LSTM"
     state_names = ("h", "c")
 
     def __init__(
@@ -106,20 +112,21 @@ class LSTM(Recurrent, nn.LSTM):
         backend: str = "auto",
     ) -> None:
         self.backend = backend
-        if proj_size != 0:
+        if not isinstance(proj_size, int) or not 0 <= proj_size < max(1, hidden_size):
             raise ValueError(
-                f"LSTM: expected proj_size=0, got {proj_size}; torch.nn.LSTM has projections, this layer not"
+                f"LSTM: expected proj_size from 0, for none, to below hidden_size={hidden_size}, got {proj_size!r}"
             )
         options = {"bias": bias, "batch_first": batch_first, "dropout": dropout, "bidirectional": bidirectional}
-        super().__init__(input_size, hidden_size, num_layers, **options, device=device, dtype=dtype)
+        options |= {"proj_size": proj_size, "device": device, "dtype": dtype}
+        super().__init__(input_size, hidden_size, num_layers, **options)
 
-    def step(self, input: torch.Tensor, state: State, weights: dict[str, torch.Tensor]) -> State:
+    def step(self, input: torch.Tensor, state: State, weights: Weights) -> State:
         """See :func:`seqlab.cells.lstm_step`."""
         h, c = state
         return lstm_step(input, (h, c), **weights)
 
 
-class GRU(Recurrent, nn.GRU):
+class GRU(Recurrent[torch.Tensor], nn.GRU):
     """GRU over a whole sequence, :func:`seqlab.cells.gru_step` in each layer; a drop-in for ``torch.nn.GRU``.
 
     Args:
@@ -142,6 +149,9 @@ class GRU(Recurrent, nn.GRU):
     (torch.Size([2, 4, 5]), torch.Size([1, 2, 5]))
     """
 
+    kind = "GRU"
+    step_options = ("reset_after",)
+
     def __init__(
         self,
         input_size: int,
@@ -162,7 +172,7 @@ class GRU(Recurrent, nn.GRU):
         options = {"bias": bias, "batch_first": batch_first, "dropout": dropout, "bidirectional": bidirectional}
         super().__init__(input_size, hidden_size, num_layers, **options, device=device, dtype=dtype)
 
-    def step(self, input: torch.Tensor, state: State, weights: dict[str, torch.Tensor]) -> State:
+    def step(self, input: torch.Tensor, state: State, weights: Weights) -> State:
         """See :func:`seqlab.cells.gru_step`."""
         (h,) = state
         return (gru_step(input, h, **weights, reset_after=self.reset_after),)

@@ -18,6 +18,7 @@ from __future__ import annotations
 from .decoder import Decoder, DecoderState
 from .encoder import Encoded, Encoder
 from .model import Seq2Seq
+from .sampling import sample
 from .search import beam_search, greedy_search
 from .steps import BeamStep, Hypothesis, StepModel
 
@@ -32,4 +33,5 @@ __all__ = [
     "StepModel",
     "beam_search",
     "greedy_search",
+    "sample",
 ]

@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from ..attention import LuongAttention, ProjectedKeys
+from .._tokens import embed
+from ..attention import ProjectedKeys
 from ..checks import check_dropout, check_sizes
 from .encoder import Encoded
-from .parts import context_size, embed, make_layer
+from .parts import context_size, make_layer
 from .sampling import draw, toss
 
 WIRINGS = ("sutskever", "cho", "bahdanau", "luong", "input-feeding")
@@ -71,10 +72,13 @@ class Decoder(nn.Module):
         hidden_size: H.
         memory_size: M of the encoder, ``encoder.memory_size``.
         wiring: "sutskever" or "cho" without attention, "bahdanau", "luong" or "input-feeding" with it.
-        attention: any module of ``seqlab.attention``, with queries of H and keys of M numbers, batch first.
+        attention: any module of ``seqlab.attention``, with queries of H and keys of M numbers, batch first, or one that
+            keeps what that package says of all: it is asked for context_size(H, M), projects the memory once, and is
+            called as ``attention(query, projected, start=position, need_weights=...)``.
         cell: as in :class:`Encoder`; the encoder needs the same kind of state, (h) or (h, c).
         num_layers: of the recurrent layer, as many as the encoder's.
         dropout: probability, during training, for the embedding, between layers, and for o.
+        device, dtype: of the weights; the attention has its own.
 
     Shape:
         target (N, L), integers, from <bos> on; encoded as :class:`Encoder` returns it.
@@ -117,6 +121,8 @@ class Decoder(nn.Module):
         cell: str | Callable[..., nn.RNNBase] = "gru",
         num_layers: int = 1,
         dropout: float = 0.0,
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         who, E, H, M = "Decoder", embedding_dim, hidden_size, memory_size
         check_sizes(who, num_tokens=num_tokens, embedding_dim=E, hidden_size=H, memory_size=M, num_layers=num_layers)
@@ -127,20 +133,22 @@ class Decoder(nn.Module):
             wanted, got = ("a module", "None") if attention is None else ("None", type(attention).__name__)
             raise ValueError(f"{who}: expected attention={wanted} for wiring={wiring!r}, got {got}; change one of them")
         super().__init__()
+        place: dict[str, Any] = {"device": device, "dtype": dtype}
         C = 0 if attention is None else context_size(attention, H, M)
         fed = {"sutskever": 0, "cho": M, "bahdanau": C, "luong": 0, "input-feeding": H}[wiring]
         self.hidden_size, self.memory_size, self.wiring = H, M, wiring
-        self.embedding = nn.Embedding(num_tokens, E)
+        self.embedding = nn.Embedding(num_tokens, E, **place)
         self.attention: Any = attention
-        self.layer = make_layer(who, cell, E + fed, H, num_layers, dropout)
+        self.layer = make_layer(who, cell, E + fed, H, num_layers, dropout, **place)
         self.states = 2 if isinstance(self.layer, nn.LSTM) else 1
         K = num_layers
-        self.bridge: Any = None if M == H else nn.ModuleList(nn.Linear(K * M, K * H) for _ in range(self.states))
+        bridges = (nn.Linear(K * M, K * H, **place) for _ in range(self.states))
+        self.bridge: Any = None if M == H else nn.ModuleList(bridges)
         if wiring in ("cho", "bahdanau"):
-            self.combine = nn.Linear(H + E + fed, 2 * H)
+            self.combine = nn.Linear(H + E + fed, 2 * H, **place)
         elif wiring in ("luong", "input-feeding"):
-            self.combine = nn.Linear(C + H, H, bias=False)
-        self.output = nn.Linear(H, num_tokens)
+            self.combine = nn.Linear(C + H, H, bias=False, **place)
+        self.output = nn.Linear(H, num_tokens, **place)
         self.dropout = nn.Dropout(dropout)
 
     def forward(
@@ -162,19 +170,18 @@ class Decoder(nn.Module):
             generator: tosses the coins and draws the tokens.
             need_weights: whether to return the attention's weights.
         """
-        embedded = embed("Decoder", "target (N, L)", self.embedding, target)  # (N, L, E)
+        embedded = self._embed("target (N, L)", target)  # (N, L, E)
         state = self.start(encoded)
-        if len(target) != len(encoded.memory):
-            raise ValueError(
-                f"Decoder: expected target and source of one batch, got N={len(target)} and N={len(encoded.memory)}"
-            )
+        N, N_source = target.shape[0], encoded.memory.shape[0]
+        if N_source != N:
+            raise ValueError(f"Decoder: expected target and source of one batch, got N={N} and N={N_source}")
         own = toss(sampling_probability, generator, target)
         at_once = own is None and self.wiring in ("sutskever", "cho", "luong")
         all_logits: list[Tensor] = []
         all_weights: list[Tensor | None] = []
         for i, y in enumerate([embedded] if at_once else embedded.split(1, dim=1)):
             if own is not None and i > 0:
-                drawn = self.embedding(draw(all_logits[-1], generator))  # (N, 1, E)
+                drawn = self.embedding(draw(all_logits[-1][:, -1], generator)).unsqueeze(1)  # (N, 1, E)
                 y = torch.where(own[:, i, None, None], drawn, y)
             o, weights, state = self._advance(y, state, need_weights)
             all_logits.append(self.output(self.dropout(o)))
@@ -185,7 +192,7 @@ class Decoder(nn.Module):
 
     def start(self, encoded: Encoded) -> DecoderState:
         """The state before the first step; everything that depends on the source alone is computed here, once."""
-        K, N = self.layer.num_layers, len(encoded.memory)
+        K, N = self.layer.num_layers, encoded.memory.shape[0]
         wanted = [(N, K, self.memory_size)] * self.states
         got = [tuple(s.shape) for s in encoded.state]
         if got != wanted or encoded.memory.shape[-1] != self.memory_size:
@@ -211,23 +218,31 @@ class Decoder(nn.Module):
         """Logits (N, V) of the token after ``tokens`` (N), and the state after it, with the step's weights."""
         if isinstance(tokens, Tensor) and tokens.dim() != 1:
             raise ValueError(f"Decoder: expected tokens (N) of one step, got {tuple(tokens.shape)}; forward takes more")
-        wanted = (len(tokens), self.layer.num_layers, self.hidden_size)
+        wanted = (tokens.shape[0], self.layer.num_layers, self.hidden_size)
         if any(s.shape != wanted for s in state.hidden) or len(state.hidden) != self.states:
             raise ValueError(
                 f"Decoder: expected {self.states} hidden state(s) (N, num_layers, H) = {wanted}, to fit the tokens, "
                 f"got {[tuple(s.shape) for s in state.hidden]}; begin with start, and pick rows of both alike"
             )
-        y = embed("Decoder", "tokens (N, 1)", self.embedding, tokens.unsqueeze(1))
+        y = self._embed("tokens (N, 1)", tokens.unsqueeze(1))
         o, weights, state = self._advance(y, state, need_weights=True)
         return self.output(self.dropout(o))[:, 0], state._replace(weights=None if weights is None else weights[:, 0])
+
+    def _embed(self, name: str, tokens: Any) -> Tensor:
+        return embed("Decoder", name, tokens, self.embedding, self.embedding.num_embeddings)
 
     def _advance(
         self, y: Tensor, state: DecoderState, need_weights: bool
     ) -> tuple[Tensor, Tensor | None, DecoderState]:
         """o (N, L, H) and weights (N, L, S) of the steps whose embedded tokens are y (N, L, E), and the state after."""
         y, fed, weights = self.dropout(y), state.fed, None
+        attend: dict[str, Any] = {"start": state.position, "need_weights": need_weights}
         if self.wiring == "bahdanau":
-            fed, weights = self._attend(state.hidden[0][:, -1:], state, need_weights)  # s_{i-1}, of the top layer
+            fed, weights = self.attention(
+                state.hidden[0][:, -1:],  # s_{i-1}, of the top layer
+                state.source,
+                **attend,
+            )
         input = y if fed is None else torch.cat([y, fed.expand(-1, y.shape[1], -1)], dim=-1)
         hx = tuple(h.transpose(0, 1).contiguous() for h in state.hidden)  # (num_layers, N, H)
         s, after = self.layer(input, hx if self.states == 2 else hx[0])  # (N, L, H)
@@ -238,15 +253,10 @@ class Decoder(nn.Module):
             pairs = self.combine(torch.cat([s, input], dim=-1)).unflatten(-1, (-1, 2))  # (N, L, H, 2)
             o = pairs.amax(-1)
         else:
-            context, weights = self._attend(s, state, need_weights)
+            context, weights = self.attention(s, state.source, **attend)
             o = torch.tanh(self.combine(torch.cat([context, s], dim=-1)))
         fed = o[:, -1:] if self.wiring == "input-feeding" else state.fed
         return o, weights, DecoderState(hidden, state.source, fed, None, state.position + y.shape[1])
-
-    def _attend(self, query: Tensor, state: DecoderState, need_weights: bool) -> tuple[Tensor, Tensor | None]:
-        # A monotonic window moves with the target: it alone must be told where the target is.
-        where = {"start": state.position} if isinstance(self.attention, LuongAttention) else {}
-        return self.attention(query, state.source, need_weights=need_weights, **where)
 
     def extra_repr(self) -> str:
         """The wiring."""

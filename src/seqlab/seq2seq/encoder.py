@@ -6,14 +6,15 @@ Shapes: N batch, S source length, E embedding_dim, H hidden_size, D directions, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from ..attention.common import check_key_padding_mask
+from .._tokens import embed
+from ..attention.common import check_key_padding_mask, check_padding_at_end
 from ..checks import check_sizes
-from .parts import embed, make_layer
+from .parts import make_layer
 
 
 class Encoded(NamedTuple):
@@ -53,6 +54,7 @@ class Encoder(nn.Module):
         num_layers: of the recurrent layer.
         bidirectional: whether a second direction reads from the end.
         dropout: probability, during training, for the embedding and between layers.
+        device, dtype: of the weights.
 
     Shape:
         source (N, S), integers; key_padding_mask (N, S), True = ignore, with the padding at the end.
@@ -69,6 +71,7 @@ class Encoder(nn.Module):
         section 3.2.
     Differs:
         the source is read as it is given; Sutskever et al. turn it round, which is ``source.flip(1)`` before padding.
+        torch.export takes an encoder without a mask: how a padded batch is packed depends on the mask's values.
 
     >>> import torch
     >>> encoder = Encoder(10, embedding_dim=3, hidden_size=4, bidirectional=True)
@@ -87,17 +90,24 @@ class Encoder(nn.Module):
         num_layers: int = 1,
         bidirectional: bool = False,
         dropout: float = 0.0,
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         check_sizes("Encoder", num_tokens=num_tokens, embedding_dim=embedding_dim)
         super().__init__()
+        place: dict[str, Any] = {"device": device, "dtype": dtype}
         self.memory_size = (2 if bidirectional else 1) * hidden_size
-        self.embedding = nn.Embedding(num_tokens, embedding_dim)
-        self.layer = make_layer("Encoder", cell, embedding_dim, hidden_size, num_layers, dropout, bidirectional)
+        self.embedding = nn.Embedding(num_tokens, embedding_dim, **place)
+        self.layer = make_layer(
+            "Encoder", cell, embedding_dim, hidden_size, num_layers, dropout, bidirectional, **place
+        )
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, source: Tensor, key_padding_mask: Tensor | None = None) -> Encoded:
         """Read the source; shapes as in the class."""
-        embedded = self.dropout(embed("Encoder", "source (N, S)", self.embedding, source))  # (N, S, E)
+        embedded = self.dropout(
+            embed("Encoder", "source (N, S)", source, self.embedding, self.embedding.num_embeddings)
+        )  # (N, S, E)
         N, S = source.shape
         lengths = None if key_padding_mask is None else _lengths(key_padding_mask, N, S)
         if lengths is None or bool((lengths == S).all()):
@@ -116,9 +126,5 @@ class Encoder(nn.Module):
 def _lengths(mask: Tensor, N: int, S: int) -> Tensor:
     """The number of tokens of each sentence, (N), after a check of the mask."""
     check_key_padding_mask("Encoder", mask, N, S)
-    if (mask[:, :-1] & ~mask[:, 1:]).any():
-        raise ValueError(
-            "Encoder: expected key_padding_mask with the padding at the end, got a token after padding; "
-            "a recurrent layer reads on through padding: move it, as seqlab.tasks.pad does"
-        )
+    check_padding_at_end("Encoder", mask, "a recurrent layer reads on through it: move it, as seqlab.tasks.pad does")
     return (~mask).sum(1)

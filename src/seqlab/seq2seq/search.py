@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .steps import BeamStep, Hypothesis, StepModel, check_source, first_tokens, longer, pick_rows, take_step
+from .steps import BeamStep, Hypothesis, StepModel, begin, check_source, longer, pick_rows, take_step, write
 
 NORMALISATIONS: dict[str, Callable[[int], float]] = {"wu": lambda length: (5 + length) / 6, "length": float}
 
@@ -27,7 +27,7 @@ def greedy_search(
     max_length: int,
     key_padding_mask: Tensor | None = None,
     *,
-    bos: int = 1,
+    bos: int | None = 1,
     eos: int = 2,
 ) -> list[Hypothesis]:
     """The most probable token at each step; of equal ones the first::
@@ -38,7 +38,8 @@ def greedy_search(
         model: see :class:`StepModel`.
         source, key_padding_mask: what ``model.start`` takes, N sources along the first axis.
         max_length: of a hypothesis, eos included.
-        bos, eos: the tokens that begin and end a sequence; as in ``seqlab.tasks.Vocabulary``.
+        bos, eos: the tokens that begin and end an answer; as in ``seqlab.tasks.Vocabulary``. With bos=None the answer
+            continues the source, as a language model its prompt.
 
     Returns:
         One :class:`Hypothesis` for each source, its score the log-probability.
@@ -53,23 +54,16 @@ def greedy_search(
     >>> greedy_search(Model(), torch.tensor([[7]]), max_length=5)
     [Hypothesis(tokens=tensor([3, 2]), score=0.0, log_prob=0.0, finished=True, weights=None)]
     """
-    N = check_source("greedy_search", source, max_length=max_length)
-    state, tokens = model.start(source, key_padding_mask), first_tokens(source, bos)
-    answers, weights = tokens.new_empty(len(tokens), 0), None  # (N, L), and of each token its attention (N, L, S)
-    log_prob = torch.zeros(N, device=source.device)
-    length, done = torch.zeros_like(tokens), torch.zeros_like(tokens, dtype=torch.bool)
-    while answers.shape[1] < max_length and not done.all():
-        log_probs, state = take_step("greedy_search", model, tokens, state, eos)
-        best, tokens = log_probs.max(dim=1)  # of equal ones torch.max gives the first
-        answers, weights = torch.cat([answers, tokens.unsqueeze(1)], dim=1), longer(weights, state)
-        log_prob = log_prob + best.masked_fill(done, 0.0)
-        length = length + ~done
-        done = done | (tokens == eos)
-    rows = zip(answers, length.tolist(), log_prob.tolist(), done.tolist(), strict=True)
-    return [
-        Hypothesis(answer[:L], p, p, finished, None if weights is None else weights[n, :L])
-        for n, (answer, L, p, finished) in enumerate(rows)
-    ]
+    return write(
+        "greedy_search",
+        model,
+        source,
+        max_length,
+        key_padding_mask,
+        bos,
+        eos,
+        lambda log_probs: log_probs.argmax(dim=1),
+    )
 
 
 @torch.no_grad()
@@ -82,7 +76,8 @@ def beam_search(
     *,
     alpha: float = 0.0,
     normalisation: str = "wu",
-    bos: int = 1,
+    stop: str = "bound",
+    bos: int | None = 1,
     eos: int = 2,
     on_step: Callable[[BeamStep], Any] | None = None,
 ) -> list[list[Hypothesis]]:
@@ -93,15 +88,22 @@ def beam_search(
 
     Each step ranks all B · V continuations of the live beams by log p; they are of one length, so that α plays no part
     yet. Those among the best B that end with eos are finished and set aside. The best B that do not end live on. The
-    search of a source is over when B hypotheses are finished, or at max_length. Then the finished are ranked by score;
-    α = 0 is log p itself, which favours short answers, and α = 1 with "length" is the mean of a token. With one beam
-    the answer is that of :func:`greedy_search`; with V^max_length beams, as many as there are sequences, it is exact.
+    search of a source is over at max_length, or before, as ``stop`` says:
+
+    * "bound": once B hypotheses are finished and no live one can come before the last of them any more. Since log p
+      only falls and the share only grows, no end of a live beam scores above log p(beam) / share(max_length)^α.
+    * "count": once B hypotheses are finished, whatever is alive. It takes fewer steps, and may miss what "bound" finds.
+
+    The finished are ranked by score; α = 0 is log p itself, which favours short answers, and α = 1 with "length" is the
+    mean of a token. With one beam and α = 0 or "count" the answer is that of :func:`greedy_search`; with V^max_length
+    beams, as many as there are sequences, and "bound" it is exact.
 
     Args:
         model, source, max_length, key_padding_mask, bos, eos: as in :func:`greedy_search`.
         beam_size: B.
         alpha: strength of the length normalisation.
         normalisation: "wu" or "length".
+        stop: "bound" or "count".
         on_step: called with the :class:`BeamStep` of each step; ``steps.append`` keeps a trace to look at.
 
     Returns:
@@ -109,14 +111,14 @@ def beam_search(
         those that max_length cut off. Their probability is that of all that could follow, so they rank behind.
 
     Raises:
-        TypeError, ValueError: as :func:`greedy_search`; alpha is negative or normalisation unknown.
+        TypeError, ValueError: as :func:`greedy_search`; alpha is negative, normalisation or stop unknown.
 
     Source:
         Sutskever, Vinyals and Le (2014), section 3.2; "wu" is equation 14 of Wu et al. (2016), Google's neural machine
         translation system, without its coverage penalty.
     Differs:
         finished hypotheses leave their places to others, where in Sutskever et al. the beam shrinks. Equal candidates
-        rank by beam, then by token; log-probabilities are sorted as a whole, B · V at a time.
+        rank by beam, then by token.
 
     The likelier first token, 3, leads to the less likely pair:
 
@@ -135,28 +137,33 @@ def beam_search(
     N, B = check_source("beam_search", source, beam_size=beam_size, max_length=max_length), beam_size
     if normalisation not in NORMALISATIONS:
         raise ValueError(f"beam_search: expected normalisation 'wu' or 'length', got {normalisation!r}")
+    if stop not in ("bound", "count"):
+        raise ValueError(f"beam_search: expected stop 'bound' or 'count', got {stop!r}")
     if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 <= alpha < math.inf:
         raise ValueError(f"beam_search: expected alpha as a number from 0 on, got {alpha!r}")
     first_row = B * torch.arange(N, device=source.device).unsqueeze(1)  # (N, 1), among the N * B rows of the beams
-    tokens = first_tokens(source, bos).repeat_interleave(B)
-    state = pick_rows(model.start(source, key_padding_mask), torch.arange(N, device=source.device).repeat_interleave(B))
+    tokens, state = pick_rows(
+        begin("beam_search", model, source, key_padding_mask, bos),
+        torch.arange(N, device=source.device).repeat_interleave(B),
+    )
     answers, weights = tokens.new_empty(len(tokens), 0), None  # (N * B, L) and (N * B, L, S)
-    live = torch.full((N, B), -math.inf, device=source.device)
+    live = torch.full((N, B), -math.inf, device=source.device, dtype=torch.float32)
     live[:, 0] = 0.0  # the beams of a source are still one and the same
     finished: list[list[Hypothesis]] = [[] for _ in range(N)]
     over = [False] * N
 
+    def score(log_prob: float, length: int) -> float:
+        return log_prob / NORMALISATIONS[normalisation](length) ** alpha
+
     def hypothesis(answer: Tensor, row: Any, log_prob: Tensor) -> Hypothesis:
-        score = float(log_prob) / NORMALISATIONS[normalisation](len(answer)) ** alpha
-        its_weights = None if weights is None else weights[row]
-        return Hypothesis(answer, score, float(log_prob), int(answer[-1]) == eos, its_weights)
+        p, its_weights = float(log_prob), None if weights is None else weights[row]
+        return Hypothesis(answer, score(p, len(answer)), p, int(answer[-1]) == eos, its_weights)
 
     while answers.shape[1] < max_length and not all(over):
         log_probs, state = take_step("beam_search", model, tokens, state, eos)
         weights, V = longer(weights, state), log_probs.shape[1]
         candidates = (live.unsqueeze(2) + log_probs.unflatten(0, (N, B))).flatten(1)  # (N, B * V)
-        candidates, order = candidates.sort(dim=1, descending=True, stable=True)
-        live, order = candidates[:, : 2 * B], order[:, : 2 * B]  # at most B of them end, one of each beam
+        live, order = _greatest(candidates, 2 * B)  # at most B of them end, one of each beam
         parents, following = order // V, order % V
         ends, rows = following == eos, first_row + parents
         ended: list[list[Hypothesis]] = [[] for _ in range(N)]
@@ -168,16 +175,30 @@ def beam_search(
         live, parents, following, rows = (each.gather(1, best) for each in (live, parents, following, rows))
         if on_step is not None:
             on_step(BeamStep(following, live, parents, ended))
-        for n in range(N):
-            finished[n] += ended[n]
-            over[n] = over[n] or len(finished[n]) >= B or not live[n].isfinite().any()
+        for n, best_live in enumerate(live.amax(dim=1).tolist()):
+            finished[n] = sorted(finished[n] + ended[n], key=lambda each: -each.score)[:B]
+            enough = len(finished[n]) == B and (
+                stop == "count" or score(best_live, max_length) <= finished[n][-1].score
+            )
+            over[n] = over[n] or enough or best_live == -math.inf
         tokens = following.flatten()
         state, answers, weights = pick_rows((state, answers, weights), rows.flatten())
         answers = torch.cat([answers, tokens.unsqueeze(1)], dim=1)  # (N * B, L)
 
     for n, some in enumerate(finished):
-        some.sort(key=lambda each: -each.score)
         for b in range(B - len(some)):  # cut off by max_length
             if not over[n] and live[n, b].isfinite():
                 some.append(hypothesis(answers[n * B + b], n * B + b, live[n, b]))
-    return [some[:B] for some in finished]
+    return finished
+
+
+def _greatest(candidates: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k greatest of each row, the greatest first and of equal ones the first first: (values, indices)."""
+    k = min(k, candidates.shape[1])
+    values, order = candidates.topk(k, dim=1)
+    last = values[:, -1:]
+    if ((candidates >= last).sum(dim=1, keepdim=True) > k).logical_and(last.isfinite()).any():
+        order = candidates.sort(dim=1, descending=True, stable=True).indices[:, :k]  # topk takes any of the equal ones
+    order = order.sort(dim=1).values
+    values, rank = candidates.gather(1, order).sort(dim=1, descending=True, stable=True)
+    return values, order.gather(1, rank)

@@ -5,11 +5,13 @@ Shapes: N sources, B beams of each, V tokens, L length of a hypothesis, S source
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from .._tree import map_tensors
 from ..checks import check_sizes
 
 
@@ -20,6 +22,10 @@ class StepModel(Protocol):
     what is not a tensor belongs to all rows alike and is passed on. A search picks, repeats and reorders rows. If the
     state that ``step`` returns has an attribute ``weights``, (N, S) or None, these are the attention of that step, and
     the hypotheses keep them. Searches leave the model's mode as it is: call ``model.eval()`` first if it has dropout.
+
+    A model that continues its source, as a language model does its prompt, has a method ``begin`` besides, which takes
+    what ``start`` takes and returns the pair (tokens, state): the source's last tokens (N), and the state before them.
+    Searches call it in place of ``start`` if bos is None.
 
     A model of two tokens beside the special ones, that follows each with the other:
 
@@ -84,20 +90,23 @@ class BeamStep(NamedTuple):
 
 def pick_rows(state: Any, rows: Tensor) -> Any:
     """The state of the rows named, in this order; a row may come several times."""
-    if isinstance(state, Tensor):
-        return state.index_select(0, rows)
-    if isinstance(state, tuple) and hasattr(state, "_fields"):
-        return type(state)(*(pick_rows(part, rows) for part in state))
-    if isinstance(state, (tuple, list)):
-        return type(state)(pick_rows(part, rows) for part in state)
-    if isinstance(state, dict):
-        return {name: pick_rows(part, rows) for name, part in state.items()}
-    return state
+    return map_tensors(lambda part: part.index_select(0, rows), state)
 
 
-def first_tokens(source: Tensor, bos: int) -> Tensor:
-    """The tokens of the first step, (N)."""
-    return torch.full((len(source),), bos, device=source.device)
+def begin(
+    who: str, model: StepModel, source: Tensor, key_padding_mask: Tensor | None, bos: int | None
+) -> tuple[Tensor, Any]:
+    """The tokens (N) of the first step, and the state before it."""
+    if bos is None:
+        if not hasattr(model, "begin"):
+            raise TypeError(
+                f"{who}: expected a model with a method begin(prompt, key_padding_mask) for bos=None, got "
+                f"{type(model).__name__}; pass the token that begins an answer, Vocabulary.bos"
+            )
+        return model.begin(source, key_padding_mask)
+    if not isinstance(bos, int) or isinstance(bos, bool):
+        raise TypeError(f"{who}: expected bos as an int, or None to continue the source, got {type(bos).__name__}")
+    return torch.full((source.shape[0],), bos, device=source.device), model.start(source, key_padding_mask)
 
 
 def take_step(who: str, model: StepModel, tokens: Tensor, state: Any, eos: int) -> tuple[Tensor, Any]:
@@ -111,6 +120,36 @@ def take_step(who: str, model: StepModel, tokens: Tensor, state: Any, eos: int) 
     if log_probs.isnan().any():
         raise ValueError(f"{who}: expected log-probabilities, got NaN; look for it in the weights and in the source")
     return log_probs, state
+
+
+def write(
+    who: str,
+    model: StepModel,
+    source: Tensor,
+    max_length: int,
+    key_padding_mask: Tensor | None,
+    bos: int | None,
+    eos: int,
+    choose: Callable[[Tensor], Tensor],
+) -> list[Hypothesis]:
+    """One answer for each source, whose tokens (N) are chosen step by step from the log-probabilities (N, V)."""
+    N = check_source(who, source, max_length=max_length)
+    tokens, state = begin(who, model, source, key_padding_mask, bos)
+    answers, weights = tokens.new_empty(N, 0), None  # (N, L), and of each token its attention (N, L, S)
+    log_prob = torch.zeros(N, device=source.device, dtype=torch.float32)
+    length, done = torch.zeros_like(tokens), torch.zeros_like(tokens, dtype=torch.bool)
+    while answers.shape[1] < max_length and not done.all():
+        log_probs, state = take_step(who, model, tokens, state, eos)
+        tokens = choose(log_probs)
+        answers, weights = torch.cat([answers, tokens.unsqueeze(1)], dim=1), longer(weights, state)
+        log_prob = log_prob + log_probs.gather(1, tokens.unsqueeze(1)).squeeze(1).masked_fill(done, 0.0)
+        length = length + ~done
+        done = done | (tokens == eos)
+    rows = zip(answers, length.tolist(), log_prob.tolist(), done.tolist(), strict=True)
+    return [
+        Hypothesis(answer[:L], p, p, finished, None if weights is None else weights[n, :L])
+        for n, (answer, L, p, finished) in enumerate(rows)
+    ]
 
 
 def longer(weights: Tensor | None, state: Any) -> Tensor | None:

@@ -79,7 +79,7 @@ def key_padding_mask(lengths: Tensor | Sequence[int]) -> Tensor:
     tensor([[False,  True,  True],
             [False, False, False]])
     """
-    lengths = torch.as_tensor(lengths)
+    lengths = lengths if isinstance(lengths, Tensor) else torch.tensor(lengths, device="cpu")
     if lengths.dim() != 1 or len(lengths) == 0:
         raise ValueError(f"key_padding_mask: expected lengths (N) with N of at least 1, got {tuple(lengths.shape)}")
     if lengths.dtype not in (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64):
@@ -122,9 +122,9 @@ def length_batches(
     order = list(range(len(lengths)))
     if generator is not None:
         check_generator("length_batches", generator)
-        order = torch.randperm(len(lengths), generator=generator).tolist()
+        order = torch.randperm(len(lengths), generator=generator, device="cpu").tolist()
     order.sort(key=lambda i: lengths[i])
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     if generator is not None:
-        batches = [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+        batches = [batches[i] for i in torch.randperm(len(batches), generator=generator, device="cpu").tolist()]
     return batches

@@ -100,10 +100,10 @@ def number_pairs(
     check_sizes("number_pairs", digits=most)
     if not least <= most <= DIGITS:
         raise ValueError(f"number_pairs: expected digits from 1 to {DIGITS}, the least first, got {digits}")
-    counts = torch.randint(least, most + 1, (n,), generator=generator).tolist()
-    drawn = torch.randint(10, (n, most), generator=generator)
+    counts = torch.randint(least, most + 1, (n,), generator=generator, device="cpu").tolist()
+    drawn = torch.randint(10, (n, most), generator=generator, device="cpu")
     # Digit by digit, since the way that torch draws large integers varies by version. A longer number begins above 0.
-    first = torch.randint(1, 10, (n,), generator=generator)
+    first = torch.randint(1, 10, (n,), generator=generator, device="cpu")
     pairs = []
     for count, row, leading in zip(counts, drawn.tolist(), first.tolist(), strict=True):
         said = row[:1] if count == 1 else [leading, *row[1:count]]

@@ -47,8 +47,8 @@ def copying(n: int, *, delay: int, length: int = 10, symbols: int = 8, generator
     check_sizes("copying", n=n, delay=delay, length=length, symbols=symbols)
     check_generator("copying", generator)
     blank, marker = symbols, symbols + 1
-    remembered = torch.randint(symbols, (length, n), generator=generator)
-    input = torch.full((delay + 2 * length, n), blank)
+    remembered = torch.randint(symbols, (length, n), generator=generator, device="cpu")
+    input = torch.full((delay + 2 * length, n), blank, device="cpu")
     input[:length] = remembered
     input[length + delay - 1] = marker
     target = torch.full_like(input, blank)
@@ -90,8 +90,8 @@ def delayed_recall(
     check_sizes("delayed_recall", n=n, symbols=symbols, distractors=distractors)
     check_sizes("delayed_recall", 0, lag=lag)
     check_generator("delayed_recall", generator)
-    target = torch.randint(symbols, (n,), generator=generator)
-    between = torch.randint(symbols, symbols + distractors, (lag, n), generator=generator)
+    target = torch.randint(symbols, (n,), generator=generator, device="cpu")
+    between = torch.randint(symbols, symbols + distractors, (lag, n), generator=generator, device="cpu")
     return torch.cat([target[None], between]), target
 
 
@@ -134,10 +134,10 @@ def adding(n: int, *, length: int, generator: Generator) -> tuple[Tensor, Tensor
     check_sizes("adding", n=n)
     check_sizes("adding", 2, length=length)
     check_generator("adding", generator)
-    values = torch.rand(length, n, generator=generator)
+    values = torch.rand(length, n, generator=generator, device="cpu")
     half = length // 2
-    first = torch.randint(half, (n,), generator=generator)
-    second = torch.randint(half, length, (n,), generator=generator)
+    first = torch.randint(half, (n,), generator=generator, device="cpu")
+    second = torch.randint(half, length, (n,), generator=generator, device="cpu")
     marked = torch.stack([first, second])  # (2, N)
     marks = torch.zeros_like(values).scatter_(0, marked, 1.0)
     return torch.stack([values, marks], dim=-1), values.gather(0, marked).sum(0)
@@ -168,7 +168,7 @@ def reversing(n: int, *, length: int, symbols: int = 8, generator: Generator) ->
     """
     check_sizes("reversing", n=n, length=length, symbols=symbols)
     check_generator("reversing", generator)
-    input = torch.randint(symbols, (length, n), generator=generator)
+    input = torch.randint(symbols, (length, n), generator=generator, device="cpu")
     return input, input.flip(0)
 
 
@@ -214,9 +214,9 @@ def associative_recall(
             f"associative_recall: expected at least as many keys as pairs, got keys={keys} and pairs={pairs}; "
             f"use keys={pairs} or more"
         )
-    key = torch.rand(keys, n, generator=generator).argsort(dim=0, stable=True)[:pairs]  # (P, N), distinct
-    value = torch.randint(values, (pairs, n), generator=generator)
-    asked = torch.randint(pairs, (1, n), generator=generator)
+    key = torch.rand(keys, n, generator=generator, device="cpu").argsort(dim=0, stable=True)[:pairs]  # (P, N), distinct
+    value = torch.randint(values, (pairs, n), generator=generator, device="cpu")
+    asked = torch.randint(pairs, (1, n), generator=generator, device="cpu")
     listed = torch.stack([key, keys + value], dim=1).flatten(0, 1)  # (2 * P, N)
     return torch.cat([listed, key.gather(0, asked)]), value.gather(0, asked)[0]
 
@@ -265,10 +265,10 @@ def agreement(n: int, *, clauses: int, generator: Generator) -> tuple[Tensor, Te
     check_generator("agreement", generator)
 
     def draw(words: Tensor) -> Tensor:
-        return words[torch.randint(len(words), (n,), generator=generator)]
+        return words[torch.randint(len(words), (n,), generator=generator, device="cpu")]
 
     nouns = torch.stack([_numbers(_SINGULAR), _numbers(_PLURAL)])  # (2, 6)
-    singular_plural, which = torch.tensor([0, 1]), torch.arange(nouns.shape[1])
+    singular_plural, which = torch.tensor([0, 1], device="cpu"), torch.arange(nouns.shape[1], device="cpu")
     the, that, was_were = _numbers(("the",)), _numbers(("that",)), _numbers(("was", "were"))
 
     subject = draw(singular_plural)
@@ -277,10 +277,10 @@ def agreement(n: int, *, clauses: int, generator: Generator) -> tuple[Tensor, Te
         nearest = draw(singular_plural)
         words += [that.expand(n), draw(_numbers(("sat", "stood"))), draw(_numbers(("on", "near")))]
         words += [the.expand(n), nouns[nearest, draw(which)]]
-        if torch.rand((), generator=generator) < 0.4:
+        if torch.rand((), generator=generator, device="cpu") < 0.4:
             words += [that.expand(n), was_were[nearest], draw(_numbers(("red", "old", "wet", "calm")))]
     return torch.stack(words), subject
 
 
 def _numbers(words: tuple[str, ...]) -> Tensor:
-    return torch.tensor([AGREEMENT_WORDS.index(word) for word in words])
+    return torch.tensor([AGREEMENT_WORDS.index(word) for word in words], device="cpu")

@@ -83,7 +83,7 @@ class Vocabulary:
                 f"Vocabulary: expected one of its {len(self)} tokens, got {error.args[0]!r}; "
                 "make the vocabulary from all parts of the data, those for testing too"
             ) from None
-        return torch.tensor([self.bos] * bos + numbers + [self.eos] * eos, dtype=torch.int64)
+        return torch.tensor([self.bos] * bos + numbers + [self.eos] * eos, dtype=torch.int64, device="cpu")
 
     def decode(self, numbers: Tensor | Sequence[int]) -> tuple[str, ...]:
         """The tokens of one sequence, up to ``<eos>``; ``<bos>`` and ``<pad>`` are left out.

@@ -1,10 +1,15 @@
-"""Checkpoints: one file with all that a run needs to go on bit for bit, written whole or not at all."""
+"""Checkpoints: one file with all that a run needs to go on bit for bit, written whole and read back, or not at all."""
 
 from __future__ import annotations
 
+import errno
+import io
 import os
+import pickle
 import random
+import re
 import zipfile
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +23,15 @@ from .distributed import gather
 from .history import History
 
 FORMAT, VERSION = "seqlab checkpoint", 1
+ANEW = "start anew with Checkpoint(..., resume=False)"
+# The types of NumPy that a state may hold; torch.load reads its own and plain Python ones without being asked.
+NUMPY: list[Any] = [
+    np.ndarray,
+    np.dtype,
+    np.zeros(0).__reduce__()[0],  # the function that pickle calls to make an array,
+    np.float64(0).__reduce__()[0],  # and that for a scalar
+    *{type(np.dtype(code)) for code in np.typecodes["All"] if code not in "OV"},
+]
 
 
 @dataclass(frozen=True)
@@ -25,13 +39,14 @@ class Checkpoint:
     """Where and how often a run is saved.
 
     The file holds the newest weights, the best ones, optimizer, scheduler, history and the state of all generators. A
-    new one is written beside it and takes its place when it is whole and on the disk: whatever happens, the name
-    belongs to a whole file.
+    new one is written beside it, read back as a resumed run would read it, and takes its place when it is on the disk:
+    whatever happens, the name belongs to a whole file. The states may hold tensors, plain Python and NumPy's numbers
+    and arrays; other objects are refused by name, since reading them could run foreign code.
 
     Args:
         path: of the file; a folder that is missing is made.
         every: steps from one to the next. There is one before the first step, which finds an unwritable disk at
-            once, and one at the end.
+            once, one after it, when the optimizer has its state, and one at the end.
         resume: if the file is there, go on from it. False: start anew, and write over it.
 
     Raises:
@@ -47,7 +62,7 @@ class Checkpoint:
     resume: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
+        """Validate the fields."""
         if not isinstance(self.path, (str, Path)):
             raise TypeError(f"Checkpoint: expected path as a str or Path, got {type(self.path).__name__}")
         check_sizes("Checkpoint", every=self.every)
@@ -66,13 +81,14 @@ class Run:
     optimizer: torch.optim.Optimizer
     scheduler: Any
     history: History
-    best: dict[str, Tensor] | None = None  # weights
+    best: dict[str, Any] | None = None  # weights
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds: plain Python and Tensors, which torch.load takes without running foreign code."""
+        """What a checkpoint holds."""
         return {
             "format": FORMAT,
             "version": VERSION,
+            "kinds": self.kinds(),
             "model": self.model.state_dict(),
             "best": self.best,
             "optimizer": self.optimizer.state_dict(),
@@ -80,6 +96,11 @@ class Run:
             "history": asdict(self.history),
             "random": gather(random_state()),  # of every process
         }
+
+    def kinds(self) -> dict[str, str | None]:
+        """The names of the classes of optimizer and scheduler."""
+        scheduler = None if self.scheduler is None else type(self.scheduler).__name__
+        return {"optimizer": type(self.optimizer).__name__, "scheduler": scheduler}
 
     def load(self, path: str | Path, rank: int, size: int) -> None:
         """Go back to the state in the file."""
@@ -92,6 +113,9 @@ class Run:
         if (state["scheduler"] is None) != (self.scheduler is None):
             there, here = ("none", "one") if state["scheduler"] is None else ("one", "none")
             raise ValueError(f"fit: expected scheduler as in {path}, which has {there}, got {here}; {ANEW}")
+        for what, own in self.kinds().items():
+            if (wrote := state.get("kinds", {}).get(what, own)) != own:
+                raise ValueError(f"fit: expected {what} as in {path}, which has {wrote}, got {own}; {ANEW}")
         load_state(self.model, state["model"], path)
         try:
             self.optimizer.load_state_dict(state["optimizer"])
@@ -103,45 +127,128 @@ class Run:
         set_random_state(state["random"][rank])
 
 
-ANEW = "start anew with Checkpoint(..., resume=False)"
-
-
 def write(path: str | Path, state: dict[str, Any]) -> None:
-    """Write the file whole or not at all: beside it first, on to the disk, then under its name in one move."""
+    """Write the file whole or not at all: beside it first, on to the disk, read back, then renamed."""
     path = Path(path)
     part = path.with_name(path.name + ".part")
+    kept = f"{path} is still the one before" if path.exists() else "there was none before"
+    if found := unloadable(state.get("optimizer", {}).get("state", {}), "optimizer['state']"):
+        raise refusal(found, kept)
     try:
         with open(part, "wb") as file:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
+        read(part)
         os.replace(part, path)
-    except OSError as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # pickle, torch and read each have several for what they do not take
+        if disk := from_disk(error):
+            text, number = f"({disk.strerror}); {kept}; make room, and resume", disk.errno
+        elif found := unreadable(state, ""):
+            raise refusal(found, kept) from error
+        else:
+            text, number = f"as it should be: it reads back damaged ({error}); {kept}; take another disk", errno.EIO
+        raise OSError(number, f"fit: could not write the checkpoint {text}", str(path)) from error
+    finally:
         part.unlink(missing_ok=True)
-        kept = "the one before is whole" if path.exists() else "there was none before"
-        text = f"fit: could not write the checkpoint ({error.strerror}); {kept}; make room, and resume"
-        raise OSError(error.errno, text, str(path)) from error
     if os.name == "posix":  # the move itself reaches the disk with the folder
         folder = os.open(path.parent, os.O_RDONLY)
         os.fsync(folder)
         os.close(folder)
 
 
+def from_disk(error: BaseException | None) -> OSError | None:
+    """The error of the disk; while torch closes a file that is not whole it raises another above it."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__context__
+    return error
+
+
+def refusal(found: str, kept: str) -> TypeError:
+    """The error for a part of a state."""
+    return TypeError(
+        f"fit: expected a state that can be read back safely from a checkpoint, got {found}; put a number or Tensor in "
+        f"its place, or leave it out of state_dict(); {kept}"
+    )
+
+
+def unreadable(value: Any, name: str) -> str | None:
+    """Name and type of the first part of a state that cannot be saved and read back by itself; None if all can."""
+    try:
+        file = io.BytesIO()
+        torch.save(value, file)
+        file.seek(0)
+        safe_load(file)
+        return None
+    except MemoryError:
+        raise
+    except Exception:  # as in write
+        parts: Any = value.items() if isinstance(value, dict) else ()
+        if type(value) in (list, tuple):
+            parts = enumerate(value)
+        for key, part in parts:
+            if found := unreadable(part, f"{name}[{key!r}]" if name else str(key)):
+                return found
+        return f"{name}, of type {kind(value)}" if name else None
+
+
+def unloadable(value: Any, name: str) -> str | None:
+    """The first part of an optimizer's state that torch spoils: load_state_dict makes iterables anew, a string too."""
+    if isinstance(value, Tensor) or not isinstance(value, Iterable):
+        return None
+    if isinstance(value, dict):
+        parts = [(f"{name}[{key!r}]", part) for key, part in value.items()]
+    elif type(value) in (list, tuple, set, frozenset):
+        parts = [(f"{name}[{k}]", part) for k, part in enumerate(value)]
+    else:
+        return f"{name}, of type {kind(value)}"
+    return next(filter(None, (unloadable(part, where) for where, part in parts)), None)
+
+
+def kind(value: Any) -> str:
+    """The full name of the value's type."""
+    return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+
+
+def safe_load(file: Any) -> Any:
+    """What torch.load reads without running foreign code, on the CPU."""
+    with torch.serialization.safe_globals(NUMPY):
+        return torch.load(file, map_location="cpu", weights_only=True)
+
+
 def read(path: str | Path) -> dict[str, Any]:
     """The state in the file, on the CPU."""
+    who = "checkpoint: expected a file written by fit, got"
+    other = "give Checkpoint another path, or resume=False to write over it"
     with open(path, "rb") as file:
+        if (start := file.read(4)) != b"PK\x03\x04":  # with which torch.save begins every file
+            raise ValueError(f"{who} {'another kind of file' if start else 'an empty file'}, {path}; {other}")
         try:
             if damaged := zipfile.ZipFile(file).testzip():  # torch.load itself lets a flipped bit pass
-                raise zipfile.BadZipFile(damaged)
-            file.seek(0)
-            state = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # each part of torch has its own for a file that is cut off or foreign
+                raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
+        except Exception as error:  # zipfile has several for what it cannot follow
+            if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno != errno.EINVAL):
+                raise
             raise ValueError(
-                f"checkpoint: expected a whole file written by fit, got one that torch cannot read, {path}: cut off, "
-                "damaged, or not a checkpoint; move it away to start anew"
+                f"{who} one that is cut off or damaged ({error}), {path}; take a copy, or {ANEW}"
             ) from error
+        file.seek(0)
+        try:
+            state = safe_load(file)
+        except (MemoryError, OSError):
+            raise
+        except Exception as error:
+            foreign = re.search(r"GLOBAL ([\w.]+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
+            if foreign:
+                raise ValueError(
+                    f"{who} one with the type {foreign[1]} in it, whose reading could run foreign code, {path}; the "
+                    "file is whole: read it with the program that wrote it, or give Checkpoint another path"
+                ) from error
+            raise ValueError(f"{who} one that torch cannot read ({error}), {path}; {other}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise ValueError(f"checkpoint: expected a file written by fit, got another kind of file, {path}; move it away")
+        raise ValueError(f"{who} another kind of file, {path}; {other}")
     if state["version"] != VERSION:
         raise ValueError(
             f"checkpoint: expected version {VERSION} of the format, got version {state['version']} in {path}; "
@@ -156,10 +263,11 @@ def load_weights(model: nn.Module, path: str | Path, *, best: bool = False) -> N
     Args:
         model: of the same architecture.
         path: of the file.
-        best: the weights that the evaluation liked best, not the newest.
+        best: the weights with the best evaluation, not the newest.
 
     Raises:
-        ValueError: the file is cut off, or foreign, or has weights of another architecture, or none that are best.
+        ValueError: the file is damaged, or of another kind, or has weights of another architecture, or none that are
+            best.
         FileNotFoundError: there is no file.
 
     >>> import tempfile
@@ -180,9 +288,9 @@ def load_weights(model: nn.Module, path: str | Path, *, best: bool = False) -> N
     load_state(model, weights, path)
 
 
-def load_state(model: nn.Module, weights: dict[str, Tensor], path: str | Path) -> None:
+def load_state(model: nn.Module, weights: dict[str, Any], path: str | Path) -> None:
     """Into the model; weights of another architecture are refused in one line."""
-    there, here = ({name: tuple(w.shape) for name, w in state.items()} for state in (weights, model.state_dict()))
+    there, here = ({n: shape(n, w) for n, w in state.items()} for state in (weights, model.state_dict()))
     for name in [*there, *here]:
         if there.get(name) != here.get(name):
             raise ValueError(
@@ -190,6 +298,11 @@ def load_state(model: nn.Module, weights: dict[str, Tensor], path: str | Path) -
                 f"{here.get(name)} in this one; build the same model, or start anew"
             )
     model.load_state_dict(weights)
+
+
+def shape(name: str, entry: Any) -> Any:
+    """What must agree of an entry of a state_dict; what get_extra_state returns may be anything."""
+    return tuple(entry.shape) if isinstance(entry, Tensor) and not name.endswith("_extra_state") else "any"
 
 
 def random_state() -> dict[str, Any]:

@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Generator, Tensor
+from torch.nn.utils.rnn import PackedSequence
 
+from .._tree import map_leaves
 from .distributed import rank_and_size
 
 Item = TypeVar("Item")
@@ -98,10 +100,10 @@ def share(items: Any) -> Any:
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
-    """The batch with every Tensor in it moved, through tuples, lists and dicts."""
-    if isinstance(batch, dict):
-        return {key: to_device(value, device) for key, value in batch.items()}
-    if isinstance(batch, (tuple, list)):
-        moved = [to_device(value, device) for value in batch]
-        return type(batch)(*moved) if hasattr(batch, "_fields") else type(batch)(moved)  # with _fields: a NamedTuple
-    return batch.to(device) if isinstance(batch, Tensor) else batch
+    """The batch with every Tensor and PackedSequence in it moved, through tuples, lists and dicts."""
+
+    def move(leaf: Any) -> Any:
+        part: Any = leaf  # the annotation of PackedSequence.to leaves devices out
+        return part.to(device) if isinstance(leaf, (Tensor, PackedSequence)) else leaf
+
+    return map_leaves(move, batch)

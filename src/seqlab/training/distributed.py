@@ -1,4 +1,4 @@
-"""Several processes that train one model, as ``torchrun`` starts them: who am I, and what all of them add up to.
+"""Several processes that train one model, as ``torchrun`` starts them: their ranks, and sums over all of them.
 
 Each process has the whole model and a share of the batch. DistributedDataParallel averages their gradients in the
 backward pass. P: number of processes.
@@ -29,7 +29,7 @@ def joined() -> bool:
 
 
 def join(device: torch.device) -> None:
-    """Meet the other processes, over NCCL on GPUs and gloo on CPUs; give each its own stream of dropout."""
+    """Join the other processes, over NCCL on GPUs and gloo on CPUs; seed each one's dropout differently."""
     rank, size = rank_and_size()
     if size > 1 and not joined():
         if device.type not in ("cuda", "cpu"):
@@ -37,8 +37,9 @@ def join(device: torch.device) -> None:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
         atexit.register(dist.destroy_process_group)
     if joined():
-        gather(None)  # all wait for the last: the first one may still be writing the checkpoint of a run before
-        torch.manual_seed(int(torch.randint(2**31, ())) + rank)  # with one seed for all, all would drop the same units
+        gather(None)  # all wait: the first process may still be writing the checkpoint of an earlier run
+        # With one seed for all, all would drop the same units.
+        torch.manual_seed(int(torch.randint(2**31, (), device="cpu")) + rank)
 
 
 def wrap(model: nn.Module, device: torch.device) -> nn.Module:
@@ -69,15 +70,16 @@ def average(value: Any, stop: bool) -> tuple[Tensor, Tensor, bool]:
             f"fit: expected loss to return (sum, count) under {dist.get_world_size()} processes, got one Tensor: means "
             "over unequal shares do not average to the mean of the batch; return (sum of the terms, their number)"
         )
-    values = [total.detach(), torch.as_tensor(count), torch.as_tensor(stop)]
-    sums = torch.stack([v.to(total.device, torch.float64) for v in values])
+    sums = torch.stack(
+        [torch.as_tensor(v, dtype=torch.float64, device=total.device) for v in (total.detach(), count, stop)]
+    )
     dist.all_reduce(sums)
     loss = total * (dist.get_world_size() / sums[1]).to(total.dtype)
     return loss, sums[0] / sums[1], bool(sums[2] > 0)
 
 
 def agree(value: Any) -> Any:
-    """The first process's value, so that nothing can part them."""
+    """The first process's value, in every process."""
     values = [value]
     if joined():
         dist.broadcast_object_list(values)
@@ -85,7 +87,7 @@ def agree(value: Any) -> Any:
 
 
 def gather(thing: Any) -> list[Any]:
-    """Every process's, in order; none goes on before all have come."""
+    """Every process's thing, in the order of ranks; all wait for the last."""
     if not joined():
         return [thing]
     things = [None] * dist.get_world_size()

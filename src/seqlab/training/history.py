@@ -1,4 +1,4 @@
-"""What a run has seen: losses, gradient norms, evaluations, and why it stopped."""
+"""The record of a run: losses, gradient norms, evaluations, and why it stopped."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class History:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A number by which weights are judged while they train, and the patience with it.
+    """A measure of the weights, taken while they train, and how long to wait for a better one.
 
     Args:
         function: ``function(model) -> float``. The model is in evaluation mode and nothing is recorded for backward.
@@ -63,13 +63,13 @@ class Evaluation:
     higher_is_better: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
+        """Validate the fields."""
         if not callable(self.function):
             raise TypeError(f"Evaluation: expected a function of the model, got {type(self.function).__name__}")
         check_sizes("Evaluation", every=self.every, patience=1 if self.patience is None else self.patience)
 
     def note(self, history: History, value: float) -> bool:
-        """Enter a value; True if it is the best."""
+        """Record a value; True if it is the best."""
         history.evaluations.append((history.steps, value))
         best = history.best[1] if history.best else None
         if best is None or (value > best if self.higher_is_better else value < best):

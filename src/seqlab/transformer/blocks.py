@@ -69,18 +69,28 @@ class _Block(nn.Module):
         hidden = ACTIVATIONS[self.activation](self.linear1(self._input(norm, x)))  # (N, L, dim_feedforward)
         return self._add(norm, x, self.linear2(self.dropout(hidden)))
 
+    def _attend(self, x: Tensor, mask: Tensor | None, key_padding_mask: Tensor | None, is_causal: bool) -> Tensor:
+        """The first sublayer: self-attention, all positions at once."""
+        a = self._input(self.norm1, x)
+        options: dict[str, Any] = {"need_weights": False, "attn_mask": mask, "is_causal": is_causal}
+        return self._add(self.norm1, x, self.self_attn(a, a, None, key_padding_mask, **options)[0])
+
     def _attend_causally(self, x: Tensor, cache: ProjectedKeys | None) -> tuple[Tensor, ProjectedKeys]:
         """Self-attention of positions that come after those of the cache; returns the longer cache too."""
         keys = self.self_attn.project_keys(x)
         if cache is not None:
-            keys = ProjectedKeys(torch.cat([cache.key, keys.key], 2), torch.cat([cache.value, keys.value], 2))
+            padding = cache.key_padding_mask
+            if padding is not None:
+                padding = torch.cat([padding, padding.new_zeros(x.shape[:2])], 1)
+            key, value = torch.cat([cache.key, keys.key], 2), torch.cat([cache.value, keys.value], 2)
+            keys = ProjectedKeys(key, value, padding)
         L, S = x.shape[1], keys.key.shape[2]
         mask = None if L == 1 else causal_mask(S, x.device)[S - L :]  # (L, S); the only query sees every key
         return self.self_attn(x, keys, need_weights=False, attn_mask=mask)[0], keys
 
-    def _check(self, x: Any) -> None:
-        check_sequence(type(self).__name__, "x", x, self.self_attn.embed_dim, "(N, L, E)")
-        check_like(type(self).__name__, "x", x, self.linear1.weight)
+    def _check(self, name: str, x: Any) -> None:
+        check_sequence(type(self).__name__, name, x, self.self_attn.embed_dim, "(N, L, E)")
+        check_like(type(self).__name__, name, x, self.linear1.weight)
 
     def extra_repr(self) -> str:
         """Where the norm stands."""
@@ -107,7 +117,7 @@ class EncoderBlock(_Block):
         device, dtype: of the weights.
 
     Shape:
-        x (N, L, E); key_padding_mask (N, L), True = ignore.
+        src (N, L, E); src_mask (L, L) or (N * nhead, L, L) and src_key_padding_mask (N, L), True = ignore.
 
     Returns:
         (N, L, E).
@@ -120,25 +130,30 @@ class EncoderBlock(_Block):
     Differs:
         dropout also inside, as in torch.nn.TransformerEncoderLayer, whose parameters these are, by name, shape and
         initial distribution: Glorot's uniform for the stacked W_q, W_k, W_v, uniform within 1 / sqrt(fan-in) for the
-        other matrices and for the biases of the feed-forward network, attention's biases 0. A causal mask needs no
-        tensor, ``is_causal=True`` makes it.
+        other matrices and for the biases of the feed-forward network, attention's biases 0. From that layer: the batch
+        always comes first; a causal mask needs no tensor, ``is_causal=True`` makes it; no layer_norm_eps and no bias
+        among the arguments; masks of padding are boolean.
 
     >>> block = EncoderBlock(8, nhead=2, dim_feedforward=16)
     >>> block(torch.zeros(2, 5, 8)).shape
     torch.Size([2, 5, 8])
     """
 
-    def forward(self, x: Tensor, key_padding_mask: Tensor | None = None, *, is_causal: bool = False) -> Tensor:
+    def forward(
+        self,
+        src: Tensor,
+        src_mask: Tensor | None = None,
+        src_key_padding_mask: Tensor | None = None,
+        is_causal: bool = False,
+    ) -> Tensor:
         """All positions at once; shapes as in the class."""
-        self._check(x)
-        a = self._input(self.norm1, x)
-        attended, _ = self.self_attn(a, a, key_padding_mask=key_padding_mask, need_weights=False, is_causal=is_causal)
-        x = self._add(self.norm1, x, attended)
+        self._check("src", src)
+        x = self._attend(src, src_mask, src_key_padding_mask, is_causal)
         return self._feed_forward(self.norm2, x)
 
     def step(self, x: Tensor, cache: ProjectedKeys | None = None) -> tuple[Tensor, ProjectedKeys]:
         """The next position or positions, causally: ``(output, cache)``, the cache longer by those of x."""
-        self._check(x)
+        self._check("x", x)
         attended, cache = self._attend_causally(self._input(self.norm1, x), cache)
         x = self._add(self.norm1, x, attended)
         return self._feed_forward(self.norm2, x), cache
@@ -155,8 +170,9 @@ class DecoderBlock(_Block):
         d_model, nhead, dim_feedforward, dropout, activation, norm_first, device, dtype: as in :class:`EncoderBlock`.
 
     Shape:
-        x (N, L, E); memory (N, S, E), the encoder's output, or what ``project_memory`` made of it; key_padding_mask
-        (N, L) and memory_key_padding_mask (N, S), True = ignore.
+        tgt (N, L, E); memory (N, S, E), the encoder's output, or what ``project_memory`` made of it; tgt_mask (L, L)
+        and memory_mask (L, S), or (N * nhead, ·, ·), tgt_key_padding_mask (N, L) and memory_key_padding_mask (N, S),
+        True = ignore.
 
     Returns:
         (N, L, E).
@@ -167,8 +183,9 @@ class DecoderBlock(_Block):
     Source:
         Vaswani et al. (2017), Attention is all you need, sections 3.1 to 3.3 and 5.4.
     Differs:
-        dropout and initial values as in :class:`EncoderBlock`. torch.nn.TransformerDecoderLayer, whose parameters these
-        are, attends causally only if it is given the mask; this block always does.
+        dropout and initial values as in :class:`EncoderBlock`, and so do the arguments from those of
+        torch.nn.TransformerDecoderLayer, whose parameters these are. That layer attends causally only if it is given
+        the mask; here ``tgt_is_causal`` makes it, and is True by default. No memory_is_causal.
 
     >>> block = DecoderBlock(8, nhead=2, dim_feedforward=16)
     >>> block(torch.zeros(2, 3, 8), memory=torch.zeros(2, 5, 8)).shape
@@ -179,23 +196,24 @@ class DecoderBlock(_Block):
 
     def forward(
         self,
-        x: Tensor,
+        tgt: Tensor,
         memory: Tensor | ProjectedKeys,
-        key_padding_mask: Tensor | None = None,
+        tgt_mask: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        tgt_key_padding_mask: Tensor | None = None,
         memory_key_padding_mask: Tensor | None = None,
+        tgt_is_causal: bool = True,
     ) -> Tensor:
         """All positions at once; shapes as in the class."""
-        self._check(x)
-        a = self._input(self.norm1, x)
-        attended, _ = self.self_attn(a, a, key_padding_mask=key_padding_mask, need_weights=False, is_causal=True)
-        x = self._add(self.norm1, x, attended)
-        return self._rest(x, memory, memory_key_padding_mask)
+        self._check("tgt", tgt)
+        x = self._attend(tgt, tgt_mask, tgt_key_padding_mask, tgt_is_causal)
+        return self._rest(x, memory, memory_mask, memory_key_padding_mask)
 
     def step(
         self, x: Tensor, memory: Tensor | ProjectedKeys, cache: ProjectedKeys | None = None
     ) -> tuple[Tensor, ProjectedKeys]:
         """The next position or positions: ``(output, cache)``, the cache longer by those of x."""
-        self._check(x)
+        self._check("x", x)
         attended, cache = self._attend_causally(self._input(self.norm1, x), cache)
         x = self._add(self.norm1, x, attended)
         return self._rest(x, memory), cache
@@ -204,9 +222,15 @@ class DecoderBlock(_Block):
         """The source's keys and values, once for any number of steps."""
         return self.multihead_attn.project_keys(memory, key_padding_mask=key_padding_mask)
 
-    def _rest(self, x: Tensor, memory: Tensor | ProjectedKeys, mask: Tensor | None = None) -> Tensor:
+    def _rest(
+        self,
+        x: Tensor,
+        memory: Tensor | ProjectedKeys,
+        mask: Tensor | None = None,
+        key_padding_mask: Tensor | None = None,
+    ) -> Tensor:
         """Attention to the source, and the feed-forward network."""
         a = self._input(self.norm2, x)
-        attended, _ = self.multihead_attn(a, memory, key_padding_mask=mask, need_weights=False)
+        attended, _ = self.multihead_attn(a, memory, None, key_padding_mask, need_weights=False, attn_mask=mask)
         x = self._add(self.norm2, x, attended)
         return self._feed_forward(self.norm3, x)

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .._tokens import check_tokens, embed
+from ..attention.common import check_key_padding_mask, check_padding_at_end
 from ..checks import check_dropout, check_sizes
 from .positions import LearnedPositions, SinusoidalPositions
 from .stacks import Cache, TransformerDecoder, TransformerEncoder
@@ -26,6 +28,7 @@ class TransformerState(NamedTuple):
     Args:
         cache: for each layer the keys and values of the tokens so far; None before the first.
         memory: for each layer the keys and values of the source; empty without one.
+        lengths: how many tokens of each sequence the cache holds, (N), if they differ; its mask says where.
 
     >>> model = LanguageModel(5, d_model=8, nhead=2, num_layers=1, dim_feedforward=16)
     >>> _, state = model.step(torch.tensor([1, 1, 1]), model.start())
@@ -35,6 +38,7 @@ class TransformerState(NamedTuple):
 
     cache: Cache | None = None
     memory: Cache = ()
+    lengths: Tensor | None = None
 
 
 class TokenEmbedding(nn.Module):
@@ -48,7 +52,7 @@ class TokenEmbedding(nn.Module):
         device, dtype: of the weights.
 
     Shape:
-        tokens (N, L), integers; ``start`` is the position of the first.
+        tokens (N, L), integers; ``start`` is the position of the first, an int or (N).
 
     Returns:
         (N, L, E).
@@ -83,24 +87,10 @@ class TokenEmbedding(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, tokens: Tensor, start: int = 0) -> Tensor:
+    def forward(self, tokens: Tensor, start: int | Tensor = 0) -> Tensor:
         """The embedded tokens; shapes as in the class."""
-        if not isinstance(tokens, Tensor) or tokens.dtype not in (torch.int64, torch.int32):
-            got = f"a tensor of {tokens.dtype}" if isinstance(tokens, Tensor) else type(tokens).__name__
-            raise TypeError(f"TokenEmbedding: expected tokens as a tensor of integers, got {got}")
-        if tokens.dim() != 2 or 0 in tokens.shape:
-            raise ValueError(
-                "TokenEmbedding: expected tokens (N, L) with at least one sequence of at least one token, got "
-                f"{tuple(tokens.shape)}; use tokens.unsqueeze(0) for a single sequence"
-            )
         V, E = self.weight.shape
-        try:
-            x = F.embedding(tokens, self.weight)  # (N, L, E)
-        except IndexError as error:
-            raise ValueError(
-                f"TokenEmbedding: expected tokens from 0 to {V - 1}, got {int(tokens.min())} to {int(tokens.max())}; "
-                "make num_tokens the length of the vocabulary they were encoded with"
-            ) from error
+        x = embed("TokenEmbedding", "tokens (N, L)", tokens, lambda tokens: F.embedding(tokens, self.weight), V)
         return self.dropout(self.positions(math.sqrt(E) * x, start))
 
 
@@ -116,7 +106,7 @@ class Transformer(nn.Module):
         num_layers: of the encoder, and of the decoder.
         max_length: None for sinusoidal positions, else the number of learned ones, of source and target each.
         tied: whether W_o is the embedding of the target.
-        dropout, block: as in :class:`EncoderBlock`; ``block`` stands for its other arguments.
+        dropout, dim_feedforward, activation, norm_first, device, dtype: as in :class:`EncoderBlock`.
 
     Shape:
         source (N, S), target (N, L), integers; key_padding_mask (N, S), True = ignore.
@@ -130,8 +120,9 @@ class Transformer(nn.Module):
     Source:
         Vaswani et al. (2017), Attention is all you need.
     Differs:
-        the paper shares one vocabulary, and one embedding, between source and target; here each has its own. W_o that
-        is not tied is drawn as torch.nn.Linear's, and has no bias.
+        torch.nn.Transformer, which holds neither embeddings nor output, is :class:`TransformerEncoder` and
+        :class:`TransformerDecoder` here. The paper shares one vocabulary, and one embedding, between source and target;
+        here each has its own. W_o that is not tied is drawn as torch.nn.Linear's, and has no bias.
 
     >>> model = Transformer(10, 12, d_model=8, nhead=2, num_layers=1, dim_feedforward=16)
     >>> source, target = torch.tensor([[5, 6, 7]]), torch.tensor([[1, 9, 8, 2]])  # <bos> 9 8 <eos>
@@ -152,27 +143,33 @@ class Transformer(nn.Module):
         max_length: int | None = None,
         tied: bool = True,
         dropout: float = 0.1,
-        **block: Any,
+        dim_feedforward: int = 2048,
+        activation: str = "relu",
+        *,
+        norm_first: bool = False,
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
-        place = _place(**block)
+        place: dict[str, Any] = {"device": device, "dtype": dtype}
+        sizes = (num_layers, d_model, nhead, dim_feedforward, dropout, activation)
         self.source_embedding = TokenEmbedding(num_source_tokens, d_model, max_length, dropout, **place)
         self.target_embedding = TokenEmbedding(num_target_tokens, d_model, max_length, dropout, **place)
-        self.encoder = TransformerEncoder(num_layers, d_model, nhead, dropout=dropout, **block)
-        self.decoder = TransformerDecoder(num_layers, d_model, nhead, dropout=dropout, **block)
+        self.encoder = TransformerEncoder(*sizes, norm_first=norm_first, **place)
+        self.decoder = TransformerDecoder(*sizes, norm_first=norm_first, **place)
         self.output = nn.Linear(d_model, num_target_tokens, bias=False, **place)
         if tied:
             self.output.weight = self.target_embedding.weight
 
     def forward(self, source: Tensor, target: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
         """The logits; shapes as in the class."""
-        memory = self.encoder(self.source_embedding(source), key_padding_mask)  # (N, S, E)
+        memory = self.encoder(self.source_embedding(source), src_key_padding_mask=key_padding_mask)  # (N, S, E)
         x = self.decoder(self.target_embedding(target), memory, memory_key_padding_mask=key_padding_mask)
         return self.output(x)
 
     def start(self, source: Tensor, key_padding_mask: Tensor | None = None) -> TransformerState:
         """Read the source: the state before the first step."""
-        memory = self.encoder(self.source_embedding(source), key_padding_mask)
+        memory = self.encoder(self.source_embedding(source), src_key_padding_mask=key_padding_mask)
         return TransformerState(None, self.decoder.project_memory(memory, key_padding_mask))
 
     def step(self, tokens: Tensor, state: TransformerState) -> tuple[Tensor, TransformerState]:
@@ -189,7 +186,7 @@ class LanguageModel(nn.Module):
 
     Args:
         num_tokens: V, special ones included.
-        d_model, nhead, num_layers, max_length, tied, dropout, block: as in :class:`Transformer`.
+        d_model and all that follow: as in :class:`Transformer`.
 
     Shape:
         tokens (N, L), integers.
@@ -208,9 +205,17 @@ class LanguageModel(nn.Module):
     >>> prompt = torch.tensor([[1, 9, 8]])
     >>> model(prompt).shape
     torch.Size([1, 3, 12])
-    >>> log_probs, state = model.step(prompt[:, -1], model.start(prompt[:, :-1]))  # what follows the prompt
+    >>> log_probs, state = model.step(*model.begin(prompt))  # what follows the prompt
     >>> log_probs.shape
     torch.Size([1, 12])
+
+    The searches continue prompts of any length, several in one batch too:
+
+    >>> from seqlab.seq2seq import sample
+    >>> prompts, padding = torch.tensor([[1, 9, 8], [1, 0, 0]]), torch.tensor([[0, 0, 0], [0, 1, 1]]).bool()
+    >>> answers = sample(model, prompts, 5, padding, bos=None, top_p=0.9, generator=torch.Generator().manual_seed(0))
+    >>> len(answers)
+    2
     """
 
     def __init__(
@@ -222,12 +227,18 @@ class LanguageModel(nn.Module):
         max_length: int | None = None,
         tied: bool = True,
         dropout: float = 0.1,
-        **block: Any,
+        dim_feedforward: int = 2048,
+        activation: str = "relu",
+        *,
+        norm_first: bool = False,
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
-        place = _place(**block)
+        place: dict[str, Any] = {"device": device, "dtype": dtype}
+        sizes = (num_layers, d_model, nhead, dim_feedforward, dropout, activation)
         self.embedding = TokenEmbedding(num_tokens, d_model, max_length, dropout, **place)
-        self.blocks = TransformerEncoder(num_layers, d_model, nhead, dropout=dropout, **block)
+        self.blocks = TransformerEncoder(*sizes, norm_first=norm_first, **place)
         self.output = nn.Linear(d_model, num_tokens, bias=False, **place)
         if tied:
             self.output.weight = self.embedding.weight
@@ -236,22 +247,52 @@ class LanguageModel(nn.Module):
         """The logits; shapes as in the class."""
         return self.output(self.blocks(self.embedding(tokens), is_causal=True))
 
-    def start(self, prompt: Tensor | None = None, key_padding_mask: None = None) -> TransformerState:
-        """Read a prompt (N, L), but for its last token, which the first step takes: the state before that step.
+    def start(self, prompt: Tensor | None = None, key_padding_mask: Tensor | None = None) -> TransformerState:
+        """The state after a prompt (N, L), whose padding, True in key_padding_mask (N, L), is at the end.
 
-        A search begins with <bos>, so that it continues "prompt <bos>". Prompts of one batch have one length.
+        A search that begins with <bos> continues "prompt <bos>"; with bos=None it calls ``begin``.
         """
         if key_padding_mask is not None:
-            raise ValueError(
-                "LanguageModel: expected no key_padding_mask, got one; generate from prompts of one length at a time"
-            )
-        return TransformerState(None if prompt is None else self.blocks.step(self.embedding(prompt))[1])
+            check_tokens("LanguageModel", "prompt (N, L)", prompt)
+            _check_padding(prompt, key_padding_mask)
+        return self._read(prompt, key_padding_mask)
+
+    def begin(self, prompt: Tensor, key_padding_mask: Tensor | None = None) -> tuple[Tensor, TransformerState]:
+        """The last token of each prompt, (N), and the state after those before it: what a search with bos=None needs.
+
+        Args:
+            prompt: (N, L), integers, at least one token each.
+            key_padding_mask: (N, L), True = ignore, with the padding at the end.
+        """
+        check_tokens("LanguageModel", "prompt (N, L)", prompt)
+        if key_padding_mask is None:
+            return prompt[:, -1], self._read(prompt[:, :-1], None)
+        _check_padding(prompt, key_padding_mask)
+        last = (~key_padding_mask).sum(1, keepdim=True) - 1  # (N, 1)
+        padding = key_padding_mask[:, 1:]  # of all but the last of each
+        return prompt.gather(1, last)[:, 0], self._read(prompt[:, :-1], padding)
 
     def step(self, tokens: Tensor, state: TransformerState) -> tuple[Tensor, TransformerState]:
         """Log-probabilities (N, V) of the token after ``tokens`` (N), and the state after it."""
         x = self.embedding(_one_each("LanguageModel", tokens), _length(state))
         x, cache = self.blocks.step(x, state.cache)
-        return torch.log_softmax(self.output(x[:, 0]), dim=-1), state._replace(cache=cache)
+        lengths = None if state.lengths is None else state.lengths + 1
+        return torch.log_softmax(self.output(x[:, 0]), dim=-1), state._replace(cache=cache, lengths=lengths)
+
+    def _read(self, prompt: Tensor | None, padding: Tensor | None) -> TransformerState:
+        """The state after a prompt, which may be empty, of some rows or of all."""
+        if prompt is None or (prompt.dim() == 2 and prompt.shape[1] == 0):
+            return TransformerState()
+        _, cache = self.blocks.step(self.embedding(prompt))  # causal: no token sees the padding behind it
+        if padding is None:
+            return TransformerState(cache)
+        cache = tuple(keys._replace(key_padding_mask=padding) for keys in cache)
+        return TransformerState(cache, lengths=(~padding).sum(1))
+
+
+def _check_padding(prompt: Any, mask: Any) -> None:
+    check_key_padding_mask("LanguageModel", mask, *prompt.shape)
+    check_padding_at_end("LanguageModel", mask, "move it, as seqlab.tasks.pad does")
 
 
 def _one_each(who: str, tokens: Any) -> Tensor:
@@ -261,11 +302,8 @@ def _one_each(who: str, tokens: Any) -> Tensor:
     return tokens.unsqueeze(1) if isinstance(tokens, Tensor) else tokens
 
 
-def _length(state: TransformerState) -> int:
+def _length(state: TransformerState) -> int | Tensor:
     """How many tokens the cache holds: the position of the next."""
+    if state.lengths is not None:
+        return state.lengths
     return 0 if state.cache is None else state.cache[0].key.shape[2]
-
-
-def _place(device: Any = None, dtype: Any = None, **_: Any) -> dict[str, Any]:
-    """Where the weights are, out of the arguments of a block."""
-    return {"device": device, "dtype": dtype}

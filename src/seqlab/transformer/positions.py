@@ -1,6 +1,7 @@
 """Where a vector stands in its sequence, added to it: attention alone sees a set, not a sequence.
 
-Shapes: N batch, L length, E = d_model. ``start`` is the position of the first vector, for generation step by step.
+Shapes: N batch, L length, E = d_model. ``start`` is the position of the first vector, for generation step by step: an
+int, or a tensor (N) where the sequences are at different positions.
 """
 
 from __future__ import annotations
@@ -54,14 +55,14 @@ class SinusoidalPositions(nn.Module):
         super().__init__()
         self.d_model = d_model
 
-    def forward(self, x: Tensor, start: int = 0) -> Tensor:
+    def forward(self, x: Tensor, start: int | Tensor = 0) -> Tensor:
         """The positions added; shapes as in the class."""
         check_sequence("SinusoidalPositions", "x", x, self.d_model, "(N, L, E)")
         exact = torch.float32 if x.device.type == "mps" else torch.float64  # there is no float64 on MPS
-        p = torch.arange(start, start + x.shape[1], device=x.device, dtype=exact)
+        p = _positions(x, start).to(exact)
         wave = torch.arange(0, self.d_model, 2, device=x.device, dtype=exact)  # 2i
-        angle = p.unsqueeze(1) / 10000 ** (wave / self.d_model)  # (L, E / 2)
-        return x + torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1).to(x.dtype)  # (L, E), in turn
+        angle = p.unsqueeze(-1) / 10000 ** (wave / self.d_model)  # (L, E / 2), or (N, L, E / 2)
+        return x + torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2).to(x.dtype)  # (·, L, E), in turn
 
     def extra_repr(self) -> str:
         """The size."""
@@ -99,19 +100,26 @@ class LearnedPositions(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(max_length, d_model, device=device, dtype=dtype).normal_(std=0.02))
 
-    def forward(self, x: Tensor, start: int = 0) -> Tensor:
+    def forward(self, x: Tensor, start: int | Tensor = 0) -> Tensor:
         """The positions added; shapes as in the class."""
         max_length, E = self.weight.shape
         check_sequence("LearnedPositions", "x", x, E, "(N, L, E)")
         check_like("LearnedPositions", "x", x, self.weight)
-        stop = start + x.shape[1]
+        first = int(start.max()) if isinstance(start, Tensor) else start
+        stop = first + x.shape[1]
         if stop > max_length:
             raise ValueError(
-                f"LearnedPositions: expected positions below max_length={max_length}, got {start} to {stop - 1}; "
+                f"LearnedPositions: expected positions below max_length={max_length}, got {first} to {stop - 1}; "
                 "make it with a greater max_length, cut the sequence, or use SinusoidalPositions"
             )
-        return x + self.weight[start:stop]
+        return x + (self.weight[_positions(x, start)] if isinstance(start, Tensor) else self.weight[first:stop])
 
     def extra_repr(self) -> str:
         """The sizes."""
         return f"{self.weight.shape[0]}, {self.weight.shape[1]}"
+
+
+def _positions(x: Tensor, start: int | Tensor) -> Tensor:
+    """start, start + 1, ... for the vectors of x, (L), or (N, L)."""
+    steps = torch.arange(x.shape[1], device=x.device)
+    return start.unsqueeze(1) + steps if isinstance(start, Tensor) else start + steps

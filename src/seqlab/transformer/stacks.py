@@ -22,10 +22,10 @@ class TransformerEncoder(nn.Module):
 
     Args:
         num_layers: blocks.
-        d_model, nhead, block: as in :class:`EncoderBlock`; ``block`` stands for its other arguments.
+        d_model, nhead, dim_feedforward, dropout, activation, norm_first, device, dtype: as in :class:`EncoderBlock`.
 
     Shape:
-        x (N, L, E); key_padding_mask (N, L), True = ignore.
+        src (N, L, E); mask (L, L) or (N * nhead, L, L) and src_key_padding_mask (N, L), True = ignore.
 
     Returns:
         (N, L, E).
@@ -34,8 +34,9 @@ class TransformerEncoder(nn.Module):
         TypeError, ValueError: as :class:`EncoderBlock`.
 
     Differs:
-        torch.nn.TransformerEncoder copies one layer, so that all start alike; here each draws its own weights. A
-        state_dict goes both ways if torch's has its ``norm`` exactly where ``norm_first`` is set.
+        torch.nn.TransformerEncoder takes a layer and copies it, so that all start alike; here the arguments of a layer
+        are given, and each draws its own weights. A state_dict goes both ways if torch's has its ``norm`` exactly where
+        ``norm_first`` is set. ``is_causal`` makes the mask, where torch's wants it as mask beside.
 
     >>> import torch
     >>> encoder = TransformerEncoder(2, 8, nhead=2, dim_feedforward=16, norm_first=True)
@@ -43,17 +44,40 @@ class TransformerEncoder(nn.Module):
     torch.Size([2, 5, 8])
     """
 
-    def __init__(self, num_layers: int, d_model: int, nhead: int, **block: Any) -> None:
+    def __init__(
+        self,
+        num_layers: int,
+        d_model: int,
+        nhead: int,
+        dim_feedforward: int = 2048,
+        dropout: float = 0.1,
+        activation: str = "relu",
+        *,
+        norm_first: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
         check_sizes("TransformerEncoder", num_layers=num_layers)
         super().__init__()
-        self.layers: Any = nn.ModuleList(EncoderBlock(d_model, nhead, **block) for _ in range(num_layers))
-        self.norm = _last_norm(d_model, **block)
+        place: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.layers: Any = nn.ModuleList(
+            EncoderBlock(d_model, nhead, dim_feedforward, dropout, activation, norm_first=norm_first, **place)
+            for _ in range(num_layers)
+        )
+        # With norm_first the residual path itself has not been normed yet.
+        self.norm = nn.LayerNorm(d_model, **place) if norm_first else nn.Identity()
 
-    def forward(self, x: Tensor, key_padding_mask: Tensor | None = None, *, is_causal: bool = False) -> Tensor:
+    def forward(
+        self,
+        src: Tensor,
+        mask: Tensor | None = None,
+        src_key_padding_mask: Tensor | None = None,
+        is_causal: bool = False,
+    ) -> Tensor:
         """All positions at once; shapes as in the class."""
         for layer in self.layers:
-            x = layer(x, key_padding_mask, is_causal=is_causal)
-        return self.norm(x)
+            src = layer(src, mask, src_key_padding_mask, is_causal)
+        return self.norm(src)
 
     def step(self, x: Tensor, cache: Cache | None = None) -> tuple[Tensor, Cache]:
         """The next position or positions, causally: ``(output, cache)``, the cache of each layer longer by those."""
@@ -69,11 +93,10 @@ class TransformerDecoder(nn.Module):
 
     Args:
         num_layers: blocks.
-        d_model, nhead, block: as in :class:`DecoderBlock`; ``block`` stands for its other arguments.
+        d_model, nhead, dim_feedforward, dropout, activation, norm_first, device, dtype: as in :class:`DecoderBlock`.
 
     Shape:
-        x (N, L, E); memory (N, S, E), or what ``project_memory`` made of it; key_padding_mask (N, L) and
-        memory_key_padding_mask (N, S), True = ignore.
+        tgt (N, L, E); memory (N, S, E), or what ``project_memory`` made of it; the masks as in :class:`DecoderBlock`.
 
     Returns:
         (N, L, E).
@@ -92,24 +115,45 @@ class TransformerDecoder(nn.Module):
     True
     """
 
-    def __init__(self, num_layers: int, d_model: int, nhead: int, **block: Any) -> None:
+    def __init__(
+        self,
+        num_layers: int,
+        d_model: int,
+        nhead: int,
+        dim_feedforward: int = 2048,
+        dropout: float = 0.1,
+        activation: str = "relu",
+        *,
+        norm_first: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
         check_sizes("TransformerDecoder", num_layers=num_layers)
         super().__init__()
-        self.layers: Any = nn.ModuleList(DecoderBlock(d_model, nhead, **block) for _ in range(num_layers))
-        self.norm = _last_norm(d_model, **block)
+        place: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.layers: Any = nn.ModuleList(
+            DecoderBlock(d_model, nhead, dim_feedforward, dropout, activation, norm_first=norm_first, **place)
+            for _ in range(num_layers)
+        )
+        # With norm_first the residual path itself has not been normed yet.
+        self.norm = nn.LayerNorm(d_model, **place) if norm_first else nn.Identity()
 
     def forward(
         self,
-        x: Tensor,
+        tgt: Tensor,
         memory: Tensor | Cache,
-        key_padding_mask: Tensor | None = None,
+        tgt_mask: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        tgt_key_padding_mask: Tensor | None = None,
         memory_key_padding_mask: Tensor | None = None,
+        tgt_is_causal: bool = True,
     ) -> Tensor:
         """All positions at once; shapes as in the class."""
         sources: Sequence[Any] = [memory] * len(self.layers) if isinstance(memory, Tensor) else memory
+        masks = (tgt_mask, memory_mask, tgt_key_padding_mask, memory_key_padding_mask)
         for layer, source in zip(self.layers, sources, strict=True):
-            x = layer(x, source, key_padding_mask, memory_key_padding_mask)
-        return self.norm(x)
+            tgt = layer(tgt, source, *masks, tgt_is_causal)
+        return self.norm(tgt)
 
     def project_memory(self, memory: Tensor, key_padding_mask: Tensor | None = None) -> Cache:
         """The source's keys and values for each layer, once for any number of steps."""
@@ -122,8 +166,3 @@ class TransformerDecoder(nn.Module):
             x, keys = layer.step(x, memory[i], None if cache is None else cache[i])
             longer.append(keys)
         return self.norm(x), tuple(longer)
-
-
-def _last_norm(d_model: int, norm_first: bool = False, device: Any = None, dtype: Any = None, **_: Any) -> nn.Module:
-    """With norm_first the residual path itself has not been normed yet."""
-    return nn.LayerNorm(d_model, device=device, dtype=dtype) if norm_first else nn.Identity()

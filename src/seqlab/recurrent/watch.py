@@ -1,17 +1,13 @@
-"""How the states and gradients of a call reach those who watch them, from the loop and from the hand-written pass."""
+"""How the states and gradients of a call reach those who watch them, whatever engine computes them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
-
-if TYPE_CHECKING:
-    from .base import Recurrent, State
 
 Values = dict[str, Tensor | PackedSequence]  # of all steps: {"h": (L, N, H)}, in an LSTM with "c", or packed
 Receiver = Callable[[Values], object]
@@ -19,9 +15,9 @@ Watcher = Callable[[int, int, int, dict[str, Tensor]], object]
 GradientWatcher = Callable[[int, int, Values], Receiver | None]
 
 
-def tell(network: Recurrent, layer: int, direction: int, states: Values) -> Receiver | None:
+def tell(watchers: Iterable[GradientWatcher], layer: int, direction: int, states: Values) -> Receiver | None:
     """Give the states to all who watch gradients; returns the function that gives them the gradients."""
-    answers = [watcher(layer, direction, states) for watcher in list(network._gradient_watchers.values())]
+    answers = [watcher(layer, direction, states) for watcher in watchers]
     receivers = [receiver for receiver in answers if receiver is not None]
 
     def receive(gradients: Values) -> None:
@@ -31,27 +27,27 @@ def tell(network: Recurrent, layer: int, direction: int, states: Values) -> Rece
     return receive if receivers else None
 
 
-def hand_out(
-    network: Recurrent,
+def tell_by_hooks(
+    watchers: Iterable[GradientWatcher],
     layer: int,
     direction: int,
-    steps: list[State],
+    names: tuple[str, ...],
+    steps: Sequence[tuple[Tensor, ...]],
     arranged: Callable[[Tensor], Tensor | PackedSequence],
 ) -> None:
-    """From the loop: the states now, and their gradients by hooks, in each backward pass."""
+    """From a loop: the states of all steps now, and their gradients by hooks, in each backward pass."""
     if not steps[0][0].requires_grad:
         return
-    names = network.state_names
     states = [torch.stack([s.detach() for s in state]) for state in zip(*steps, strict=True)]  # (L, N, H)
-    receive = tell(network, layer, direction, dict(zip(names, map(arranged, states), strict=True)))
+    receive = tell(watchers, layer, direction, dict(zip(names, map(arranged, states), strict=True)))
     if receive is None:
         return
     found: dict[tuple[int, int], Tensor] = {}
-    L, blank = len(steps), torch.zeros_like(states[0][0])
+    L, blanks = len(steps), [torch.zeros_like(s[0]) for s in states]
 
     def finish(_: Tensor) -> None:
-        """The step computed first is met last in a backward pass, and in it c after h, which depends on it."""
-        totals = [torch.stack([found.get((k, t), blank) for t in range(L)]) for k in range(len(names))]
+        """A backward pass comes last to the step computed first, and there to c after h, which depends on it."""
+        totals = [torch.stack([found.get((k, t), blank) for t in range(L)]) for k, blank in enumerate(blanks)]
         found.clear()
         receive(dict(zip(names, map(arranged, totals), strict=True)))
 

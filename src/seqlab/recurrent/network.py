@@ -1,4 +1,4 @@
-"""What the three layers share: constructor, forward, the question for the path, and watching.
+"""What the three layers share: constructor, forward, the choice of an engine, and watching.
 
 Shapes: N batch, L length, H_in input_size, H hidden_size, D directions.
 """
@@ -6,34 +6,28 @@ Shapes: N batch, L length, H_in input_size, H hidden_size, D directions.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.hooks import RemovableHandle
 
 from ..checks import check_dropout, check_layer_input, check_layer_state, check_sizes
-from .hand import by_hand
-from .loop import by_loop
-from .paths import choose
-from .vendor import by_direction
-from .watching import GradientWatcher, Watcher
+from .call import Call, State, Weights, arrange
+from .engines import ENGINES, choose
+from .watch import GradientWatcher, Watcher
 
-PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # of one direction of one layer
-State = tuple[Tensor, ...]  # (h,) for RNN and GRU, (h, c) for LSTM
-Path = Callable[["Recurrent", Any, State], tuple[Any, State]]
+PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")  # of one direction of one layer
+Final = TypeVar("Final")  # the final state: h_n, or (h_n, c_n)
 
 
-class Recurrent(nn.RNNBase):
+class Recurrent(nn.RNNBase, Generic[Final]):
     """What the three layers share. A layer adds its step."""
 
+    kind: str  # "RNN", "LSTM" or "GRU"
     state_names: tuple[str, ...] = ("h",)
-    reset_after: bool = True  # in a GRU alone a matter of choice
+    step_options: tuple[str, ...] = ()  # attributes that are options of the step
     backend: str
-    nonlinearity: str  # of an RNN
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int, **options: Any) -> None:
         who = type(self).__name__
@@ -42,50 +36,63 @@ class Recurrent(nn.RNNBase):
         super().__init__(input_size, hidden_size, num_layers, **options)  # type: ignore[arg-type]
         self._watchers: OrderedDict[int, Watcher] = OrderedDict()
         self._gradient_watchers: OrderedDict[int, GradientWatcher] = OrderedDict()
-        if self.backend != "hand":
+        if self.backend not in ("hand", "onednn", "watched"):  # whether these are possible depends on the call
             self.path()  # an impossible backend is refused here, not at the first batch
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """Run the layer over a sequence: ``(output, final state)``, as in ``torch.nn``; shapes as in the class."""
         check_layer_input(self, input)
-        initial = None if hx is None else check_layer_state(self, input, hx, self.state_names)
-        name, _ = choose(self, input, initial)
-        if name == "torch" and not (self.backend == "auto" and by_direction(self, input)):
-            result = super().forward(input, hx)
-            if parametrize.is_parametrized(self):  # a computed weight is not kept: the layer could not be copied
-                self._flat_weights = [None] * len(self._flat_weights)
-            return result
-        paths: dict[str, Path] = {"loop": by_loop, "hand": by_hand, "torch": partial(by_hand, vendor=True)}
-        run = paths[name]
-        if isinstance(input, PackedSequence):
-            initial = initial or self._zeros(input.data, int(input.batch_sizes[0]))
-            output, final = run(self, input, initial)
-        elif input.dim() == 2:
-            initial = tuple(s.unsqueeze(1) for s in initial) if initial else self._zeros(input, 1)
-            output, final = run(self, input.unsqueeze(1), initial)
-            output, final = output.squeeze(1), tuple(s.squeeze(1) for s in final)
-        elif self.batch_first:
-            output, final = run(self, input.transpose(0, 1), initial or self._zeros(input, input.shape[0]))
-            output = output.transpose(0, 1)
-        else:
-            output, final = run(self, input, initial or self._zeros(input, input.shape[1]))
+        state = None if hx is None else check_layer_state(self, input, hx, self.state_names)
+        input, state, layout = arrange(input, state, self.batch_first)
+        call = self._call(input, state)
+        engine, _ = choose(call, self.backend)
+        output, final = layout.restore(*ENGINES[engine].run(call))
         return output, final if len(final) == 2 else final[0]
 
-    def step(self, input: Tensor, state: State, weights: dict[str, Tensor]) -> State:
-        """One step of the cell: the equation of this layer."""
+    if TYPE_CHECKING:  # nn.Module's own says Any
+
+        @overload
+        def __call__(self, input: Tensor, hx: Final | None = None) -> tuple[Tensor, Final]: ...
+        @overload
+        def __call__(self, input: PackedSequence, hx: Final | None = None) -> tuple[PackedSequence, Final]: ...
+        def __call__(self, input: Any, hx: Any = None) -> Any: ...
+
+    def step(self, input: Tensor, state: State, weights: Weights) -> State:
+        """One step of the cell: the equation of this layer. A subclass may have another; the loop runs it."""
         raise NotImplementedError
 
-    def _weights(self, layer: int, direction: int) -> dict[str, Tensor]:
+    def _call(self, input: Tensor | PackedSequence, initial: State | None) -> Call:
+        """What an engine needs: input and initial state with the axes (L, N, ...)."""
+        data = input.data if isinstance(input, PackedSequence) else input
+        N = int(input.batch_sizes[0]) if isinstance(input, PackedSequence) else data.shape[1]
+        weights = [[self._weights(k, d) for d in range(1 + self.bidirectional)] for k in range(self.num_layers)]
+        if initial is None:
+            rows = self.num_layers * (1 + self.bidirectional)
+            sizes = [self.proj_size or self.hidden_size, self.hidden_size]
+            initial = tuple(data.new_zeros(rows, N, H) for _, H in zip(self.state_names, sizes, strict=False))
+        return Call(
+            self.kind,
+            self.step,
+            getattr(self.step, "__module__", "").startswith(f"{__package__}."),
+            {name: getattr(self, name) for name in self.step_options},
+            self.state_names,
+            input,
+            initial,
+            weights,
+            self.dropout,
+            self.training,
+            list(self._watchers.values()),
+            list(self._gradient_watchers.values()),
+        )
+
+    def _weights(self, layer: int, direction: int) -> Weights:
         """The parameters of one direction of one layer, as they are now: computed or replaced ones too."""
         suffix = f"l{layer}_reverse" if direction else f"l{layer}"
-        return {name: getattr(self, f"{name}_{suffix}") for name in PARAMETERS[: 4 if self.bias else 2]}
-
-    def _zeros(self, input: Tensor, N: int) -> State:
-        zeros = input.new_zeros(self.num_layers * (2 if self.bidirectional else 1), N, self.hidden_size)
-        return tuple(zeros for _ in self.state_names)
+        names = PARAMETERS[:2] + PARAMETERS[2:4] * self.bias + PARAMETERS[4:] * bool(self.proj_size)
+        return {name: getattr(self, f"{name}_{suffix}") for name in names}
 
     def path(self, input: Tensor | PackedSequence | None = None) -> tuple[str, str]:
-        """Which path a call would take now, "loop", "hand" or "torch", and the reason in words.
+        """Which engine a call would take now, "loop", "hand", "onednn", "torch" or "watched", and the reason in words.
 
         Args:
             input: what the layer would be called with; without it, a dense batch of long sequences in the dtype and on
@@ -94,7 +101,7 @@ class Recurrent(nn.RNNBase):
         Raises:
             ValueError: the backend is unknown, or cannot do what is asked.
 
-        A second derivative is asked for after the call, too late for this rule. All paths have it, save cuDNN's
+        A second derivative is asked for after the call, too late for this rule. All engines have it, save cuDNN's
         kernels, which refuse: for second derivatives on CUDA name backend="loop" or "hand".
 
         >>> import torch
@@ -108,9 +115,12 @@ class Recurrent(nn.RNNBase):
         >>> GRU(3, 5, backend="loop").path(x)
         ('loop', "backend='loop' was asked for")
         """
-        if input is not None:
+        if input is None:
+            input = next(iter(self._weights(0, 0).values())).new_empty(64, 1, self.input_size)
+        else:
             check_layer_input(self, input)
-        return choose(self, input, None)
+            input, _, _ = arrange(input, None, self.batch_first)
+        return choose(self._call(input, None), self.backend)
 
     def watch(self, fn: Watcher) -> RemovableHandle:
         """Call ``fn(layer, direction, t, state)`` after each step of the loop, until the returned handle is removed.
@@ -177,3 +187,8 @@ class Recurrent(nn.RNNBase):
     def __getstate__(self) -> dict[str, Any]:
         """Leave watchers out of copies and pickles."""
         return {**super().__getstate__(), "_watchers": OrderedDict(), "_gradient_watchers": OrderedDict()}
+
+    def _init_flat_weights(self) -> None:
+        """torch's list for cuDNN, without computed weights: a layer that kept such a tensor could not be copied."""
+        super()._init_flat_weights()
+        self._flat_weights = [w if isinstance(w, nn.Parameter) else None for w in self._flat_weights]

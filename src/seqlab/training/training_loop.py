@@ -1,7 +1,8 @@
-"""The training loop: batch, loss, backward, look, clip, update, write down."""
+"""The training loop: batch, loss, backward, monitor, clip, update, record."""
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -10,16 +11,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim.lr_scheduler import LRScheduler
 
-from ..gradients import GradientMonitor, Report
-from .arguments import check_arguments
-from .checkpoint import Checkpoint, Run, read, write
+from ..gradients import GradientMonitor, Report, clip_grad_norm_
+from .argument_checks import check_arguments
+from .checkpoint import Checkpoint, Run, write
 from .data import to_device
 from .distributed import agree, average, join, rank_and_size, wrap
 from .history import Evaluation, History
-from .watching import StopRequest, culprit, progress_bar, tensorboard
+from .progress import progress_bar, tensorboard
+from .stops import StopRequest, culprit
 
 
 def fit(
@@ -60,26 +61,27 @@ def fit(
         loss: ``loss(model, batch)`` returns the mean loss of a batch, or the pair (sum, count). For bfloat16, open
             ``torch.autocast`` in it.
         batches: ``batches(n)`` returns the batch of step n, of any kind; Tensors in it are moved to the device.
-        optimizer: over parameters of the model.
+        optimizer: over parameters of the model. Not one like LBFGS, whose step evaluates the loss by a closure.
         steps: updates in all, those in the checkpoint included.
         scheduler: takes its step after each update.
-        clip: the gradients' norm is scaled down to it where it is larger.
+        clip: the gradients' norm is scaled down to it where it is larger, by :func:`seqlab.clip_grad_norm_`.
         evaluation: what is measured, how often, and the patience. With a patience the model has the best weights at
             the end, unless interrupted.
         checkpoint: the file, and how often it is written.
         monitor: watches the gradients before they are clipped.
         writer: a SummaryWriter of TensorBoard, or a folder for one.
-        progress: show a bar. None: in a terminal and in a notebook that somebody reads.
+        progress: show a bar, with the package tqdm. None: where it is installed, in a terminal and in a notebook that
+            is run by hand.
 
     Returns:
         The history, with losses, norms, evaluations, the best of them, and why it stopped.
 
     Raises:
         FloatingPointError: NaN or Inf.
-        TypeError: an argument of another kind.
+        TypeError: an argument of another kind; a state that a checkpoint could not be read back with.
         ValueError: a number out of range; an optimizer of another model; a checkpoint of another run, or damaged.
         OSError: the checkpoint cannot be written; the one before is whole.
-        ModuleNotFoundError: tqdm or tensorboard is wanted and missing.
+        ModuleNotFoundError: progress=True without the package tqdm, or a folder as writer without tensorboard.
 
     Source:
         clipping: Pascanu, Mikolov and Bengio (2013), On the difficulty of training recurrent neural networks,
@@ -119,11 +121,9 @@ def fit(
             value, mean, stopping = average(loss(trained, to_device(batches(n), device)), stop.asked)
             value.backward()
             report = monitor.step(mean) if monitor is not None else None
-            norm = get_total_norm([p.grad for p in weights if p.grad is not None])
-            if not (math.isfinite(mean) and math.isfinite(norm)):  # the same in every process
-                raise FloatingPointError(_explanation(n, culprit(model, mean, report), checkpoint))
-            if clip is not None:
-                clip_grads_with_norm_(weights, clip, norm)
+            norm = clip_grad_norm_(weights, math.inf if clip is None else clip, error_if_nonfinite=False)
+            if not (math.isfinite(mean) and math.isfinite(norm.after)):  # the same in every process
+                raise FloatingPointError(_explanation(n, culprit(model, mean, report), clip, checkpoint))
             rate = optimizer.param_groups[0]["lr"]
             optimizer.step()
             if scheduler is not None:
@@ -134,7 +134,7 @@ def fit(
             last = history.steps == steps
             out_of_patience = _evaluate(run, evaluation, last)
             history.stopped = "steps" if last else "early" if out_of_patience else "interrupted" if stopping else None
-            if checkpoint is not None and (history.stopped or history.steps % checkpoint.every == 0):
+            if checkpoint is not None and (history.stopped or n == 0 or history.steps % checkpoint.every == 0):
                 _save(checkpoint, run, rank)
             if bar is not None:
                 bar.set_postfix(loss=f"{history.losses[-1]:.4g}", refresh=False)
@@ -158,7 +158,7 @@ def _evaluate(run: Run, evaluation: Evaluation | None, last: bool) -> bool:
     if math.isnan(value):
         raise FloatingPointError(f"fit: expected a number from the evaluation after {run.history.steps} steps, got NaN")
     if evaluation.note(run.history, value):
-        run.best = {name: weight.detach().clone() for name, weight in run.model.state_dict().items()}
+        run.best = copy.deepcopy(run.model.state_dict())
     return evaluation.is_out_of_patience(run.history)
 
 
@@ -175,7 +175,7 @@ def _log(writer: Any, history: History, rate: float, report: Report | None) -> N
 
 
 def _open(checkpoint: Checkpoint, run: Run, steps: int, rank: int, size: int) -> None:
-    """Go on from the checkpoint, or write the first one and read it back."""
+    """Go on from the checkpoint, or write the first one."""
     path = Path(checkpoint.path)
     if agree(checkpoint.is_there):
         run.load(path, rank, size)
@@ -191,8 +191,6 @@ def _open(checkpoint: Checkpoint, run: Run, steps: int, rank: int, size: int) ->
             print(f"fit: goes on from {path} at step {done} of {steps}")
     else:
         _save(checkpoint, run, rank)
-        if rank == 0:
-            read(path)
 
 
 def _save(checkpoint: Checkpoint, run: Run, rank: int) -> None:
@@ -202,10 +200,11 @@ def _save(checkpoint: Checkpoint, run: Run, rank: int) -> None:
         write(checkpoint.path, state)
 
 
-def _explanation(n: int, where: str, checkpoint: Checkpoint | None) -> str:
+def _explanation(n: int, where: str, clip: float | None, checkpoint: Checkpoint | None) -> str:
     """The message of a NaN."""
+    remedies = "or lower the learning rate" if clip is not None else "lower the learning rate, or clip"
     kept = f"; the last good checkpoint is {checkpoint.path}" if checkpoint is not None else ""
     return (
         f"fit: expected a finite loss and finite gradients at step {n}, got {where}; the update was not made: look at "
-        f"batches({n}), lower the learning rate, or clip{kept}"
+        f"batches({n}), {remedies}{kept}"
     )

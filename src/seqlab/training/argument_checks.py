@@ -1,7 +1,8 @@
-"""What fit refuses before it starts: arguments of the wrong kind, or that do not belong together."""
+"""The checks that fit makes before it starts: arguments of the wrong kind, or that do not belong together."""
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -44,10 +45,17 @@ def check_arguments(
         )
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise TypeError(f"{who}: expected optimizer of torch.optim, got {type(optimizer).__name__}")
+    if needs_closure(optimizer):
+        raise TypeError(
+            f"{who}: expected optimizer whose step() needs no closure, got {type(optimizer).__name__}, which evaluates "
+            "the loss several times a step; take SGD, Adam or AdamW, or call its step(closure) in a loop of your own"
+        )
     if isinstance(scheduler, ReduceLROnPlateau) or not isinstance(scheduler, (LRScheduler, type(None))):
         raise TypeError(
             f"{who}: expected scheduler that goes by the step, such as LambdaLR, got {type(scheduler).__name__}"
         )
+    if clip is not None and (isinstance(clip, bool) or not isinstance(clip, (int, float))):
+        raise TypeError(f"{who}: expected clip as a number, got {clip!r}; None does not clip")
     if clip is not None and not clip > 0:
         raise ValueError(f"{who}: expected clip as a norm above 0, got {clip}; None does not clip")
     for name, thing, kind in (
@@ -64,3 +72,9 @@ def check_arguments(
             "model.parameters(), after the model is built"
         )
     check_sizes(who, steps=steps)
+
+
+def needs_closure(optimizer: torch.optim.Optimizer) -> bool:
+    """Does step() of its class have an argument without a default? A scheduler replaces step of the instance."""
+    _, *rest = inspect.signature(type(optimizer).step).parameters.values()
+    return any(p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in rest)
