@@ -20,6 +20,7 @@ ENTRY = {"told": "a < b", "url": "https://example.org/?a=1&b=2", "chapter": "01-
 REGISTRY = {
     "true-one": {**ENTRY, "statement": "It “holds” & <always>.", "verdict": "holds"},
     "true-with-caveat": {**ENTRY, "statement": "It holds, mostly.", "verdict": "holds with a caveat"},
+    "undecided-one": {**ENTRY, "statement": "It may hold.", "verdict": "not shown here"},
     "false-one": {**ENTRY, "statement": "It fails.", "verdict": "fails"},
 }
 
@@ -75,6 +76,8 @@ def two_questions():
         ("true-one", True, None, "holds"),
         ("true-one", np.True_, "", "holds"),
         ("true-with-caveat", torch.tensor(True), "only below 10 steps", "holds with a caveat"),
+        ("undecided-one", None, None, "not shown here"),
+        ("undecided-one", None, "12 words only", "not shown here"),
         ("false-one", False, None, "fails"),
         ("false-one", False, "it was said to be", "fails"),
     ],
@@ -98,6 +101,8 @@ def test_claim_shows_the_verdict_and_its_data(shown, id, holds, caveat, verdict)
         ("true-one", False, None, "fails"),
         ("true-one", True, "only at noon", "holds with a caveat"),
         ("true-with-caveat", True, None, "holds"),
+        ("true-one", None, None, "not shown here"),
+        ("undecided-one", False, None, "fails"),
         ("false-one", True, None, "holds"),
     ],
 )
@@ -113,7 +118,7 @@ def test_a_changed_verdict_raises_and_says_what_to_do(shown, id, holds, caveat, 
     ("kwargs", "error", "message"),
     [
         ({"id": "false-on"}, ValueError, "got 'false-on'; did you mean false-one"),
-        ({"id": "zzz"}, ValueError, "did you mean false-one, true-one, true-with-caveat"),
+        ({"id": "zzz"}, ValueError, "did you mean"),
         ({"holds": 1}, TypeError, "expected holds to be a bool, got int 1"),
         ({"holds": torch.tensor([True, False])}, TypeError, "expected holds to be a bool, got Tensor"),
         ({"holds": np.array([True, False])}, TypeError, "expected holds to be a bool, got ndarray"),
@@ -160,7 +165,7 @@ def test_the_registry_is_well_formed():
         ('[one]\nverdict = "holds"', "expected [one] to have chapter, statement, told, url, verdict, got verdict"),
         (
             '[one]\nstatement = "a"\ntold = "b"\nurl = "c"\nchapter = "d"\nverdict = "maybe"',
-            "expected the verdict of [one] to be one of holds, holds with a caveat, fails, got 'maybe'",
+            "expected the verdict of [one] to be one of holds, holds with a caveat, fails, not shown here, got 'maybe'",
         ),
     ],
 )

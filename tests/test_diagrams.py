@@ -160,9 +160,20 @@ def test_a_caption_is_wrapped_downward_and_keeps_what_belongs_together(ax):
 def test_events_of_a_timeline_can_be_read(ax):
     timeline(ax, [1997, 2014, 2014], ["LSTM", "GRU", "seq2seq"], 1, now=1, texts=["a", "b", "c"])
     assert [label for _, _, label in hover_points(ax.get_figure())] == ["a", "b", "c"]
-    assert [text for text in texts(ax) if text.isdigit()] == ["1997", "2014", "2014"]
-    bold = [text.get_text() for text in ax.texts if text.get_fontweight() == "bold"]
-    assert bold == ["2014", "GRU"]
+    assert [text for text in texts(ax) if text.isdigit()] == ["2000", "2005", "2010", "2015"]
+    assert [text.get_text() for text in ax.texts if text.get_fontweight() == "bold"] == ["GRU"]
+
+
+def test_a_timeline_is_to_scale_and_its_names_do_not_overlap(ax):
+    years = [1986, 1996, 2014.4, 2014.7, 2015]
+    timeline(ax, years, ["a", "b", "c", "d", "e"], 1)
+    at = [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "o"]
+    scale = np.diff(at) / np.diff(years)
+    np.testing.assert_allclose(scale, scale[0])
+    ticks = {text.get_text(): text.get_position()[0] for text in ax.texts if text.get_text().isdigit()}
+    np.testing.assert_allclose(ticks["2015"], at[-1])
+    names = [text.get_position()[0] for text in ax.texts if text.get_text() in "abcde"]
+    assert np.diff(names).min() > 0.35
 
 
 def test_what_is_to_come_is_pale(ax):

@@ -104,7 +104,7 @@ def stored(id: str, statement: str, verdict: str, **others) -> dict:
 def test_the_page_follows_the_cells_and_a_wrong_verdict_stops_the_build(book, capfd):
     assert book.build() == 0
     page = book.ledger
-    assert "2 claims (holds: 1, holds with a caveat: 0, fails: 1)" in page
+    assert "2 claims (holds: 1, holds with a caveat: 0, fails: 1, not shown here: 0)" in page
     assert 'href="notebooks/01-one.html#claim-first">0.9 to 100</a>' in page
     assert "One &amp; two." in page
     assert "It &lt;fails&gt;." in page
@@ -172,14 +172,14 @@ def test_chapters_are_read_in_parallel_listed_in_order_and_leave_with_their_note
         book.store(f"{n:02}-plain")
     assert book.build(*OFF, "-j", "2") == 0
     assert book.ledger.index("Chapter 01-one</a></h2>") < book.ledger.index("Chapter 02-two</a></h2>")
-    assert "2 claims (holds: 1, holds with a caveat: 1, fails: 0)" in book.ledger
+    assert "2 claims (holds: 1, holds with a caveat: 1, fails: 0, not shown here: 0)" in book.ledger
     assert "1 claim (" in book.ledger
     assert "Only &lt;here&gt;." in book.ledger
     assert "U." not in book.ledger
 
     (book.notebooks / "02-two.ipynb").unlink()
     assert book.build(*OFF) == 0
-    assert "1 claim (holds: 1, holds with a caveat: 0, fails: 0)" in book.ledger
+    assert "1 claim (holds: 1, holds with a caveat: 0, fails: 0, not shown here: 0)" in book.ledger
     assert "02-two" not in book.ledger
 
 

@@ -16,7 +16,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-VERDICTS = {"holds": ("✓", "#2e8b57"), "holds with a caveat": ("◐", "#b7791f"), "fails": ("✗", "#d1495b")}
+VERDICTS = {
+    "holds": ("✓", "#2e8b57"),
+    "holds with a caveat": ("◐", "#b7791f"),
+    "fails": ("✗", "#d1495b"),
+    "not shown here": ("○", "#6b7280"),
+}
 REGISTRY = Path(__file__).parent / "claims.toml"
 FIELDS = {"statement", "told", "url", "chapter", "verdict"}
 NOT_A_NUMBER = re.compile(r"\bnan\b", re.IGNORECASE)
@@ -106,27 +111,28 @@ def registry(path: Path = REGISTRY) -> dict[str, dict[str, str]]:
         if entry["verdict"] not in VERDICTS:
             raise ValueError(
                 f"claims.toml: expected the verdict of [{name}] to be one of {', '.join(VERDICTS)}, "
-                f"got {entry['verdict']!r}; choose one of the three"
+                f"got {entry['verdict']!r}; choose one of them"
             )
     return entries
 
 
-def claim(id: str, *, holds: bool, measured: str, seeds: int | None = None, caveat: str | None = None) -> None:
+def claim(id: str, *, holds: bool | None, measured: str, seeds: int | None = None, caveat: str | None = None) -> None:
     """Show the verdict on a registered claim, and raise if it is not the one registered.
 
-    The verdict is *fails* where ``holds`` is false, *holds with a caveat* where it is true and there is a caveat,
-    *holds* otherwise. It is displayed, as one line of text and as a box, wherever in its cell the call stands.
+    The verdict is *fails* where ``holds`` is false, *not shown here* where it is None, *holds with a caveat* where it is
+    true and there is a caveat, *holds* otherwise. It is displayed, as one line of text and as a box, wherever in its cell the call stands.
 
     Args:
         id: the claim's name in ``claims.toml``.
-        holds: what the measurement decided, computed and never typed in.
+        holds: what the measurement decided, computed and never typed in; None where the measurement lacks the power, or
+            the setting of the source, to decide.
         measured: the number that decided, with its unit, as the ledger prints it.
         seeds: how many seeds it was measured over; none where there is nothing random.
         caveat: what has to be added for the claim to be true, without a full stop.
 
     Raises:
         ClaimChanged: the verdict found is not the registered one.
-        TypeError: ``holds`` is not a bool, ``measured`` not a string, or ``seeds`` not an int.
+        TypeError: ``holds`` is not a bool or None, ``measured`` not a string, or ``seeds`` not an int.
         ValueError: no such claim, or nothing was measured.
 
     >>> claim("product-below-one-vanishes", holds=0.9**100 < 1e-3, measured=f"0.9 to the 100th is {0.9**100:.1e}")
@@ -140,9 +146,10 @@ def claim(id: str, *, holds: bool, measured: str, seeds: int | None = None, cave
             "A new claim is added to claims.toml first"
         )
     entry = entries[id]
-    held = as_bool(id, holds)
+    held = None if holds is None else as_bool(id, holds)
     checked_measurement(id, measured, seeds)
-    found = "fails" if not held else "holds with a caveat" if caveat else "holds"
+    when_true = "holds with a caveat" if caveat else "holds"
+    found = {None: "not shown here", False: "fails", True: when_true}[held]
     if found != entry["verdict"]:
         raise ClaimChanged(
             f"claim {id!r}: expected the registered verdict {entry['verdict']!r}, got {found!r}; "

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 
-from .looks import COLOURS, GREY, INK, new_figure
+from .looks import COLOURS, GREY, INK, apart, new_figure
 from .reading import as_array, hover
 
 PLUS, MINUS = COLOURS["RNN"], COLOURS["LSTM"]
@@ -286,12 +286,13 @@ def timeline(
     now: int | None = None,
     texts: Sequence[str] = (),
 ) -> None:
-    """Draw events along a line, their names turned upward; the events up to ``now`` are filled, ``now`` is ringed.
+    """Draw events along a line, each at its date; the events up to ``now`` are filled, ``now`` is ringed.
 
-    Events stand at equal distances, since years crowd: each carries its own. ``texts`` can be read off the points.
+    The scale is true. Names that would overlap are moved apart, and a thin line leads from each to its event. ``texts``
+    can be read off the points.
 
     Args:
-        years: rising, one for each event.
+        years: rising, one for each event; a fraction is a part of the year.
         names: one for each event.
         y: height of the line.
         now: index of the event that stands out; none if None.
@@ -302,26 +303,33 @@ def timeline(
 
     >>> from seqbook.plotting import hover_points
     >>> figure, ax = canvas(2)
-    >>> timeline(ax, [1997, 2017], ["LSTM", "Transformer"], 0.5, now=1)
+    >>> timeline(ax, [1997, 2017.4], ["LSTM", "Transformer"], 0.5, now=1)
     >>> [label for _, _, label in hover_points(figure)]
     ['1997: LSTM', '2017: Transformer']
     """
-    texts = texts or [f"{year:g}: {name}" for year, name in zip(years, names, strict=False)]
+    texts = texts or [f"{int(year)}: {name}" for year, name in zip(years, names, strict=False)]
     if not len(years) == len(names) == len(texts) or any(np.diff(years) < 0):
         raise ValueError(
             f"timeline: expected rising years with a name and a text each, got {len(years)} years, {len(names)} names "
             f"and {len(texts)} texts; sort the events"
         )
-    x = np.linspace(0.45, WIDTH - 0.75, len(years))
+    left, right, gap = 0.3, WIDTH - 1.0, 0.36
+    first, last = int(years[0]), int(years[-1]) + 1
+    x = left + (np.asarray(years) - first) / (last - first) * (right - left)
+    places = np.array(apart(((x - left) / (right - left)).tolist(), gap / (right - left)))
     ax.plot([0.1, WIDTH - 0.1], [y, y], color=GREY, linewidth=1.5, linestyle="-", zorder=0)
-    for i, (at, year, name) in enumerate(zip(x, years, names, strict=True)):
+    for year in range(first + (-first) % 5, last + 1, 5):
+        tick = left + (year - first) / (last - first) * (right - left)
+        ax.plot([tick, tick], [y - 0.06, y], color=GREY, linewidth=1)
+        ax.text(tick, y - 0.12, f"{year}", ha="center", va="top")
+    for i, (at, place, name) in enumerate(zip(x, left + places * (right - left), names, strict=True)):
         current, past = i == now, now is None or i <= now
+        ax.plot([at, place], [y, y + 0.3], color=GREY, linewidth=0.8, linestyle="-", zorder=0)
         ax.plot(
             at, y, marker="o", markersize=9 if current else 6, color=PLUS if current else INK, alpha=1 if past else 0.4
         )
         if current:
             ax.plot(at, y, marker="o", markersize=17, markerfacecolor="none", color=PLUS)
         weight = "bold" if current else "normal"
-        ax.text(at, y - 0.17, f"{year:g}", ha="center", va="top", fontweight=weight)
-        ax.text(at, y + 0.2, name, ha="left", va="bottom", rotation=60, rotation_mode="anchor", fontweight=weight)
+        ax.text(place, y + 0.34, name, ha="left", va="bottom", rotation=60, rotation_mode="anchor", fontweight=weight)
     hover(ax, x, np.full(len(x), y), list(texts))

@@ -200,7 +200,7 @@ def label_ends(ax: Axes, ends: Sequence[tuple[float, str, Mapping[str, Any]]]) -
     low = ax.get_ylim()[0]
     wanted = [to_axes.transform((1, value if np.isfinite(value) else low))[1] for value, _, _ in ends]
     order = np.argsort(wanted, kind="stable")
-    heights = _apart([min(max(wanted[i], 0), 1) for i in order], 15 / points_high)
+    heights = apart([min(max(wanted[i], 0), 1) for i in order], 15 / points_high)
     for i, height in zip(order, heights, strict=True):
         _, label, kind = ends[i]
         sample = ax.plot(
@@ -210,7 +210,7 @@ def label_ends(ax: Axes, ends: Sequence[tuple[float, str, Mapping[str, Any]]]) -
         ax.text(1.115, height, label, transform=ax.transAxes, va="center")
 
 
-def _apart(places: Sequence[float], gap: float) -> list[float]:
+def apart(places: Sequence[float], gap: float) -> list[float]:
     """Move rising places as little as needed, upward and then back below 1, until neighbours are ``gap`` apart."""
     moved: list[float] = []
     for place in places:
