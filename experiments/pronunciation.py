@@ -24,9 +24,10 @@ MODELS = [Settings(model=model, steps=3000) for model in ("none", "additive", "d
 FOLDER = Path(tempfile.gettempdir()) / "seqlab-pronunciation"  # checkpoints, of no use when all is recorded
 
 FIRST = 300  # updates up to the first validation
-# What --confirm trains again: every model up to there, and the quickest, dot, to the end with both searches. The bounds
-# are set, not measured: half the least difference between two models' losses after 300 updates, and a point.
-LOSS_WITHIN, PERCENT_WITHIN, WHOLE = 0.03, 1.0, MODELS[2]
+# What --confirm trains again: every model up to there, and the quickest, dot, to the end with both searches. Of the
+# losses after 300 updates another processor's were up to 0.034 apart (additive; others 0.001 to 0.01), so that a fault
+# which changes them by less than the bound is seen in dot's run to the end alone, whose bound, a point, is set.
+LOSS_WITHIN, PERCENT_WITHIN, WHOLE = 0.06, 1.0, MODELS[2]
 
 
 def first(results: dict[str, Any], settings: Settings) -> Iterator[tuple[float, float]]:
