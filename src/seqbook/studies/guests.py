@@ -67,7 +67,7 @@ def orders(
         names: guests of whom they are drawn.
 
     Returns:
-        The task, with L = 2 · present, and M = Q = present: question q is about the guest at place q.
+        The task; L = 2 · present, M = Q = present, and question q is about the guest at place q.
 
     >>> task = orders(1, 2, torch.Generator().manual_seed(0))
     >>> task.words.shape, task.counts.sum()

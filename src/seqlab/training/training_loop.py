@@ -64,7 +64,7 @@ def fit(
         optimizer: over parameters of the model. Not one like LBFGS, whose step evaluates the loss by a closure.
         steps: updates in all, those in the checkpoint included.
         scheduler: takes its step after each update.
-        clip: the gradients' norm is scaled down to it where it is larger, by :func:`seqlab.clip_grad_norm_`.
+        clip: the gradients' norm is scaled down to it where it is larger, by :func:`seqlab.gradients.clip_grad_norm_`.
         evaluation: what is measured, how often, and the patience. With a patience the model has the best weights at
             the end, unless interrupted.
         checkpoint: the file, and how often it is written.

@@ -186,7 +186,7 @@ class LanguageModel(nn.Module):
 
     Args:
         num_tokens: V, special ones included.
-        d_model and all that follow: as in :class:`Transformer`.
+        others: as in :class:`Transformer`.
 
     Shape:
         tokens (N, L), integers.
