@@ -84,7 +84,7 @@ def with_seeds(measured: str, seeds: int | None) -> str:
     return measured if seeds is None else f"{measured} ({seeds} seed{'s' if seeds > 1 else ''})"
 
 
-def registry(path: Path = REGISTRY) -> dict[str, dict[str, str]]:
+def registry(path: Path | None = None) -> dict[str, dict[str, str]]:
     """Read the registered claims.
 
     Args:
@@ -99,7 +99,7 @@ def registry(path: Path = REGISTRY) -> dict[str, dict[str, str]]:
     >>> sorted(registry()["lstm-keeps-gradient"])
     ['chapter', 'statement', 'told', 'url', 'verdict']
     """
-    entries = tomllib.loads(path.read_text(encoding="utf-8"))
+    entries = tomllib.loads((path or REGISTRY).read_text(encoding="utf-8"))
     for name, entry in entries.items():
         if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
             raise ValueError(f"claims.toml: expected an id of a-z, 0-9 and hyphens, got {name!r}; rename the claim")
