@@ -208,8 +208,10 @@ def test_every_slide_shows_something_and_fits_across(width, slides, axe):
 
 def test_text_and_code_come_at_a_key(slides):
     text = slides.locator(".slides-now > p:not(.slides-key)").last
-    code = slides.locator(".slides-now > .cell > .cell_input").first
+    code = slides.locator(".slides-now > .cell:not(.tag_hide-input, .tag_remove-input) > .cell_input").first
     for key, part in [("t", text), ("c", code)]:
+        if not part.count():  # plumbing stays folded: on to the first slide with code that teaches
+            assert any(part.count() for _ in walk(slides, "ArrowRight"))
         assert not part.is_visible()
         slides.keyboard.press(key)
         assert part.is_visible()
