@@ -412,7 +412,7 @@ def test_the_rows_kept_are_the_faulty_ones():
     assert len(repr(monitor.report)) < 80
 
 
-# What the opponent of the monitor found.
+# What users do with and to a watched module.
 
 
 @pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
